@@ -1,0 +1,191 @@
+//! What the control half asks of the data plane: changes in the data plane's own terms, numbers instead of names.
+//!
+//! The caller (weftd's reconciler) hands out the numbers and keeps the names. A batch of changes becomes visible to
+//! each worker at one burst boundary, or, if one of them is refused, not at all.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use ipnet::IpNet;
+use weft_packet::{Label, Mac, VlanId, Vni};
+use weft_table::{NextHopId, PortId, VrfId, WorkerId};
+
+/// One step of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Adds a VRF or changes its settings.
+    SetVrf(VrfId, VrfSpec),
+    /// Removes a VRF; refused while a port, route or tunnel target names it.
+    RemoveVrf(VrfId),
+    /// Adds a port and opens its device, or changes what may change while it runs (all but the device).
+    SetPort(PortId, PortSpec),
+    /// Removes a port, closes its device after a grace period.
+    RemovePort(PortId),
+    /// Adds or replaces a route.
+    SetRoute(VrfId, IpNet, NextHopId),
+    /// Removes a route.
+    RemoveRoute(VrfId, IpNet),
+    /// Adds or replaces a next hop; sessions that use it follow at once.
+    SetNextHop(NextHopId, NextHopSpec),
+    /// Removes a next hop; refused while a route, group or target names it.
+    RemoveNextHop(NextHopId),
+    /// Accept this VXLAN network identifier on the uplinks.
+    SetVni(Vni, TunnelTarget),
+    /// Refuse it again.
+    RemoveVni(Vni),
+    /// Accept this MPLS label on the uplinks.
+    SetLabel(Label, TunnelTarget),
+    /// Refuse it again.
+    RemoveLabel(Label),
+    /// Accept tunnelled packets from this underlay address.
+    SetEndpoint(IpAddr),
+    /// Refuse them again.
+    RemoveEndpoint(IpAddr),
+}
+
+/// Settings of a VRF.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VrfSpec {
+    /// For messages and metrics.
+    pub name: String,
+    /// Forward by the FIB alone.
+    pub packet_mode: bool,
+}
+
+/// Settings of a port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PortSpec {
+    /// For messages and metrics.
+    pub name: String,
+    /// What is behind it; fixed for the port's life.
+    pub device: DeviceSpec,
+    /// The VRF of what arrives untagged; [`VrfId::UNDERLAY`] makes it an uplink.
+    pub vrf: VrfId,
+    /// Guest's or container's address; an uplink's own. None: the device's.
+    pub mac: Option<Mac>,
+    /// An uplink's own addresses with the length of their subnet. Tenants' addresses are routes, not listed here.
+    pub addresses: Vec<IpNet>,
+    /// Largest L3 packet, bytes.
+    pub mtu: u16,
+    /// Forward by the FIB alone.
+    pub packet_mode: bool,
+    /// VLANs of this port whose frames belong to other VRFs.
+    pub trunk: Vec<(VlanId, VrfId)>,
+    /// Workers for its queues, in turn; empty: spread.
+    pub workers: Vec<WorkerId>,
+    /// Uplinks: name of the host's own tap.
+    pub host_interface: Option<String>,
+}
+
+/// What is behind a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceSpec {
+    /// A DPDK ethdev by PCI address or by virtual device and arguments.
+    Ethdev {
+        /// `0000:03:00.0` or `net_af_packet0,iface=eth1`.
+        device: String,
+        /// Receive queues.
+        queues: u16,
+    },
+    /// A guest's virtio-net device.
+    VhostUser {
+        /// Path of the unix socket.
+        socket: PathBuf,
+        /// True: made by us.
+        server: bool,
+        /// Queue pairs.
+        queues: u16,
+    },
+    /// A Linux tap interface.
+    Tap {
+        /// Interface name.
+        interface: String,
+        /// Queue pairs.
+        queues: u16,
+        /// Network namespace (path) that it is moved into.
+        netns: Option<PathBuf>,
+    },
+    /// The frames of another port that carry this tag.
+    Vlan {
+        /// A port of any other kind.
+        parent: PortId,
+        /// The tag.
+        vlan: VlanId,
+    },
+}
+
+/// Where a route, group member or target leads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NextHopSpec {
+    /// Out of a port, to this MAC (None: the port's), under this tag.
+    Port {
+        /// Egress.
+        port: PortId,
+        /// Destination MAC.
+        mac: Option<Mac>,
+        /// Tag of the port's trunk.
+        vlan: Option<VlanId>,
+    },
+    /// Into a tunnel over the underlay.
+    Tunnel {
+        /// Outer destination.
+        remote: IpAddr,
+        /// Outer source; None: the chosen uplink's.
+        local: Option<IpAddr>,
+        /// Header and identifier.
+        encapsulation: Encapsulation,
+        /// VRF in which the reply is looked up; None: the initiator's.
+        return_vrf: Option<VrfId>,
+    },
+    /// Weighted members; a flow stays with its member.
+    Group(Vec<MemberSpec>),
+    /// Look up again in this VRF.
+    Vrf(VrfId),
+    /// An underlay router.
+    Gateway(IpAddr),
+    /// To the vRouter itself; in the underlay, to the host.
+    Receive,
+    /// Drop and count.
+    Discard,
+}
+
+/// Member of a next-hop group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberSpec {
+    /// Stable hash of the member's name: flows stay with it as others come and go.
+    pub id: u64,
+    /// At least 1.
+    pub weight: u32,
+    /// Any next hop but a group.
+    pub next_hop: NextHopId,
+}
+
+/// Tunnel header with its identifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encapsulation {
+    /// RFC 7348, routed: the inner frame goes to this MAC (RFC 9135).
+    Vxlan {
+        /// Network identifier.
+        vni: Vni,
+        /// Inner destination.
+        inner_mac: Mac,
+    },
+    /// RFC 7510. Outermost label first, one to three.
+    MplsOverUdp {
+        /// The stack.
+        labels: Vec<Label>,
+    },
+    /// RFC 4023. Outermost label first, one to three.
+    MplsOverGre {
+        /// The stack.
+        labels: Vec<Label>,
+    },
+}
+
+/// What a VNI or label of an arriving packet leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelTarget {
+    /// Look the inner destination up in this VRF.
+    Vrf(VrfId),
+    /// Straight to this port.
+    Port(PortId),
+}

@@ -1,0 +1,94 @@
+//! Why packets end: the closed list of drop reasons, each with the text that CLI, metrics, API and docs show.
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal : $help:literal,)*) => {
+        /// Why a packet was dropped.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason, in the order of their numbers.
+            pub const ALL: &[Reason] = &[$(Reason::$variant,)*];
+
+            /// The name in CLI, metrics and API.
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name,)* }
+            }
+
+            /// What an operator can do about it.
+            pub const fn help(self) -> &'static str {
+                match self { $(Reason::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// Shorter than its headers say, or a header that contradicts itself.
+    Malformed = "malformed": "the sender made a broken frame; capture at the port to see it",
+    /// More tags, labels or extension headers than any sane sender stacks.
+    TooManyHeaders = "too-many-headers": "the sender stacks VLAN tags, labels or extension headers without end",
+    /// An IPv4 header checksum that does not fit.
+    BadChecksum = "bad-checksum": "bits were flipped on the way, or the sender is broken",
+    /// An ethertype other than IPv4, IPv6 and ARP.
+    UnknownEthertype = "unknown-ethertype": "only IPv4, IPv6 and ARP are routed",
+    /// A tagged frame whose VLAN no sub-interface or trunk of its port knows.
+    UnknownVlan = "unknown-vlan": "add a VLAN sub-interface, or check the VLAN that the guest or switch sends",
+    /// Sent to a MAC that is not the port's or the router's.
+    NotForUs = "not-for-us": "the sender uses another MAC as its gateway; check its neighbour table",
+    /// Broadcast or multicast that nothing here answers: never flooded.
+    NotFlooded = "not-flooded": "broadcast and multicast are answered at the port or dropped",
+    /// Tunnelled packet with a VNI that leads nowhere.
+    UnknownVni = "unknown-vni": "add the VNI, or check the remote's configuration",
+    /// Tunnelled packet with an MPLS label that leads nowhere.
+    UnknownLabel = "unknown-label": "add the label, or check the remote's configuration",
+    /// Tunnelled packet from an address that is no tunnel endpoint.
+    UnknownEndpoint = "unknown-endpoint": "add a tunnel endpoint with this remote address if it is trusted",
+    /// A tunnel header with flags or a form that weft does not take.
+    BadTunnelHeader = "bad-tunnel-header": "the remote's encapsulation is broken or of another kind",
+    /// A fragment of a tunnelled packet: tunnels do not fragment.
+    OuterFragment = "outer-fragment": "raise the underlay's MTU above the tenants' by 74 bytes",
+    /// RFC 6040: congestion was marked outside, but the inner packet cannot carry it.
+    CongestionMark = "congestion-mark": "the underlay is congested and the flow does not know ECN",
+    /// The VRF has no route for the destination.
+    NoRoute = "no-route": "add a route, or check the address that the guest uses",
+    /// The route says discard.
+    Discarded = "discarded": "the route's next hop is discard",
+    /// VRF leaks lead into each other.
+    LeakLoop = "leak-loop": "routes of several VRFs point at each other",
+    /// TTL or hop limit used up.
+    TtlExceeded = "ttl-exceeded": "a routing loop, or a traceroute",
+    /// No MAC of the underlay neighbour (yet).
+    NeighbourUnresolved = "neighbour-unresolved": "the underlay neighbour does not answer ARP or ND",
+    /// The tunnel's remote has no underlay route.
+    NoUnderlayRoute = "no-underlay-route": "add a route to the tunnel's remote in the underlay",
+    /// Every member of a next-hop group is out.
+    EmptyGroup = "empty-group": "no member of the group is reachable",
+    /// Larger than the way out takes, and may not be fragmented.
+    TooBig = "too-big": "lower the sender's MTU, or raise that of the way out",
+    /// A later fragment where sessions need ports; use packet mode, or larger MTUs.
+    Fragment = "fragment": "later fragments have no ports; put the VRF in packet mode or avoid fragments",
+    /// The flow table is full.
+    SessionTableFull = "session-table-full": "raise `sessions` in weftd.toml",
+    /// The reply's key is held by another session.
+    SessionConflict = "session-conflict": "two sessions would share the reply's addresses and ports",
+    /// More new flows from one source than its share.
+    NewFlowBudget = "new-flow-budget": "one port opens sessions faster than its share",
+    /// More re-decisions after a change than the burst's bound.
+    RedecisionBudget = "redecision-budget": "passes within milliseconds of a large change",
+    /// The egress port's ring or queue was full.
+    TransmitFull = "transmit-full": "the receiver is slower than its senders",
+    /// A ring between workers, or to the host or services, was full.
+    RingFull = "ring-full": "more packets to the host or another worker than it takes",
+    /// The egress port is gone or down.
+    PortDown = "port-down": "the guest is not connected, or the link is down",
+    /// No packet buffer for a copy.
+    NoBuffer = "no-buffer": "raise `mbufs` in weftd.toml",
+    /// A request that only the vRouter could answer, and does not.
+    Unanswered = "unanswered": "nobody has the address that was asked for",
+    /// Addressed to the vRouter, for a service that it does not offer.
+    NotService = "no-service": "the vRouter answers ping, ARP and ND at its own addresses",
+    /// An offload that the guest asked for does not fit the packet.
+    BadOffload = "bad-offload": "the guest's virtio header contradicts its packet",
+}

@@ -1,0 +1,100 @@
+//! weft's data plane: everything that touches a packet, from a port's receive queue to another's transmit queue.
+//!
+//! The way of a packet is told by the files of [`pipeline`], in order; [`worker`] walks it. [`control`] is the only
+//! writer of configuration. No controller, name or protocol of the control half is known here: callers speak in
+//! [`change::Change`]s and read [`view`]s.
+
+pub mod change;
+pub mod control;
+pub mod dpdk;
+pub mod drops;
+pub mod pipeline;
+pub mod port;
+pub mod snapshot;
+pub mod statistics;
+pub mod view;
+pub mod worker;
+
+use std::time::Duration;
+
+pub use control::{Applied, Refused, StartError};
+
+/// How to start a data plane.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// CPUs of the workers, one worker each, in order.
+    pub worker_cpus: Vec<u16>,
+    /// Run without hugepages.
+    pub no_huge: bool,
+    /// Memory for DPDK, MiB (hugepages, unless `no_huge`).
+    pub memory_mib: u32,
+    /// Packet buffers.
+    pub mbufs: u32,
+    /// Distinguishes the DPDK files of several instances on one host.
+    pub file_prefix: String,
+    /// PCI devices to probe at start; none: no PCI scan.
+    pub pci_devices: Vec<String>,
+    /// Sessions that the flow table holds, per family.
+    pub sessions: u32,
+    /// Longest micro-sleep of an idle worker.
+    pub idle_sleep: Duration,
+    /// How long a session may be idle.
+    pub timeouts: Timeouts,
+}
+
+/// How long a session may be idle, by protocol and state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Timeouts {
+    pub tcp: Duration,
+    /// After FIN both ways or RST.
+    pub tcp_closed: Duration,
+    pub udp: Duration,
+    pub icmp: Duration,
+    pub other: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            tcp: Duration::from_secs(7440),
+            tcp_closed: Duration::from_secs(5),
+            udp: Duration::from_secs(180),
+            icmp: Duration::from_secs(60),
+            other: Duration::from_secs(600),
+        }
+    }
+}
+
+/// A running data plane. Dropping it stops the workers and closes the ports.
+pub struct Dataplane {
+    control: control::Handle,
+}
+
+impl Dataplane {
+    /// Starts EAL (in a thread of its own), the workers and the control thread.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        Ok(Dataplane { control: control::start(config)? })
+    }
+
+    /// Applies a batch as one, or refuses it whole. Blocks until every worker follows it, a second at most: then
+    /// `effective` is false and the batch is in force as soon as the late worker comes round.
+    pub fn apply(&self, batch: Vec<change::Change>) -> Result<Applied, Refused> {
+        self.control.apply(batch)
+    }
+
+    /// Counters of everything.
+    pub fn statistics(&self) -> view::Statistics {
+        self.control.statistics()
+    }
+
+    /// Sessions' directions that match, `limit` at most.
+    pub fn flows(&self, filter: view::FlowFilter, limit: usize) -> Vec<view::FlowRecord> {
+        self.control.flows(filter, limit)
+    }
+
+    /// What the device of a port says of itself.
+    pub fn port_state(&self, port: weft_table::PortId) -> Option<view::PortState> {
+        self.control.port_state(port)
+    }
+}

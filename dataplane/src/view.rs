@@ -1,0 +1,141 @@
+//! What the data plane shows of itself: plain values, read at burst boundaries, in the data plane's own numbers.
+
+use std::net::IpAddr;
+
+use weft_packet::Mac;
+use weft_table::{PortId, VrfId, WorkerId};
+
+use crate::drops::Reason;
+
+/// Counters of everything, taken at one moment per worker.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    /// One a port, ports that are plugged now.
+    pub ports: Vec<PortStatistics>,
+    /// One a worker.
+    pub workers: Vec<WorkerStatistics>,
+    /// Drops of all ports and of ports that are gone, by reason; zeros left out.
+    pub drops: Vec<(Reason, u64)>,
+    /// Fill of the tables.
+    pub tables: TableStatistics,
+    /// The books.
+    pub balance: Balance,
+}
+
+/// Counters of one port, summed over the workers.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct PortStatistics {
+    pub port: PortId,
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    pub drops: Vec<(Reason, u64)>,
+    pub device: DeviceStatistics,
+}
+
+/// What a device lost by itself; not part of the balance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct DeviceStatistics {
+    pub rx_missed: u64,
+    pub rx_no_buffer: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+}
+
+/// How a worker spends its time.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct WorkerStatistics {
+    pub worker: WorkerId,
+    pub lcore: u32,
+    pub packets: u64,
+    pub bursts: u64,
+    pub busy_cycles: u64,
+    pub idle_cycles: u64,
+    /// Number of the snapshot that it uses.
+    pub snapshot: u64,
+    /// Where it is, if it has not come round for over a second.
+    pub stuck_in: Option<String>,
+    /// Cycles and packets a stage, in the order of the pipeline.
+    pub stages: Vec<(&'static str, u64, u64)>,
+}
+
+/// Fill of the tables.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct TableStatistics {
+    pub sessions: u64,
+    pub session_capacity: u64,
+    pub sessions_created: u64,
+    pub sessions_expired: u64,
+    pub routes: u64,
+    pub vrfs: u64,
+    pub next_hops: u64,
+    pub snapshot: u64,
+}
+
+/// received + created = sent + delivered + merged + dropped + held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Balance {
+    pub received: u64,
+    pub created: u64,
+    pub sent: u64,
+    pub delivered: u64,
+    pub merged: u64,
+    pub dropped: u64,
+    pub held: u64,
+}
+
+/// What one port's device says of itself.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct PortState {
+    pub port: PortId,
+    pub link_up: bool,
+    pub device: String,
+    pub queues: u16,
+    pub mac: Mac,
+}
+
+/// Which flows to list.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct FlowFilter {
+    pub vrf: Option<VrfId>,
+    pub protocol: Option<u8>,
+    pub source: Option<ipnet::IpNet>,
+    pub destination: Option<ipnet::IpNet>,
+    pub source_port: Option<u16>,
+    pub destination_port: Option<u16>,
+}
+
+/// By which way a flow's packets arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ingress {
+    /// A port of this host.
+    Port(PortId),
+    /// A tunnel from this underlay address.
+    Tunnel(IpAddr),
+}
+
+/// One direction of a session.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct FlowRecord {
+    pub session: u64,
+    pub initiator: bool,
+    pub vrf: VrfId,
+    pub protocol: u8,
+    pub source: (IpAddr, u16),
+    pub destination: (IpAddr, u16),
+    pub ingress: Ingress,
+    /// Where it goes, in words with the ports' names.
+    pub action: String,
+    pub packets: u64,
+    pub bytes: u64,
+    pub idle_seconds: u32,
+}

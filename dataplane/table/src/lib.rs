@@ -1,0 +1,3 @@
+//! weft's tables. No DPDK here.
+pub mod id;
+pub use id::{NextHopId, PortId, RouteId, VrfId, WorkerId};
