@@ -13,9 +13,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("weft.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure()
-        // The specs of ports and routes differ in size by little that matters, and boxing them makes every use noisy.
-        .type_attribute("weft.v1", "#[allow(clippy::large_enum_variant)]")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 /// `weft.v1`: messages, client and server.
 pub mod v1 {
     #![allow(missing_docs)]
-    #![allow(clippy::pedantic)]
+    #![allow(clippy::large_enum_variant)]
     tonic::include_proto!("weft.v1");
 }
 
