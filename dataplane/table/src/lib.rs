@@ -1,4 +1,23 @@
-//! weft's tables. No DPDK here.
+//! weft's tables: where packets go, which sessions there are, and how both change while packets pass.
+//!
+//! - [`fib`]: routes, one trie a VRF and family.
+//! - [`group`]: next-hop groups.
+//! - [`flow`]: sessions, shared by all workers.
+//! - [`stamps`]: when what a session depends on changed last.
+//! - [`rcu`]: snapshots and grace periods; [`cow`]: arrays that are cheap to copy into the next snapshot.
+//! - [`memory`]: hugepages; [`sync`]: the atomics, which loom can swap.
+//!
+//! No DPDK here, no I/O, no thread: all of it builds and is tested without libdpdk. `unsafe` is for flat memory, the
+//! pointers of `rcu` and `stamps`, and SIMD.
+
+pub mod cow;
 pub mod fib;
+pub mod flow;
+pub mod group;
 pub mod id;
+pub mod memory;
+pub mod rcu;
+pub mod stamps;
+pub mod sync;
+
 pub use id::{NextHopId, PortId, RouteId, VrfId, WorkerId};
