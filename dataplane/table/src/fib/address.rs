@@ -8,21 +8,83 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for u32 {}
-    impl Sealed for u128 {}
+/// The arithmetic that the trie needs of an address. Public in name only: it seals [`Address`].
+pub trait Bits: Copy + Eq + Ord + Hash + Default + fmt::Debug + Send + Sync + 'static {
+    /// 32-bit words of an address.
+    const WORDS: u32;
+    /// Shifted to the left; by the full width or more leaves nothing.
+    fn shifted_left(self, count: u32) -> Self;
+    /// Shifted to the right; by the full width or more leaves nothing.
+    fn shifted_right(self, count: u32) -> Self;
+    /// Bits of both.
+    fn or(self, other: Self) -> Self;
+    /// How many leading bits are the same.
+    fn common_bits(self, other: Self) -> u32;
+    /// The first six bits.
+    fn first_six(self) -> u32;
+    /// Word by number, the first bits in word 0.
+    fn word(self, index: u32) -> u32;
+    /// An address that has this word and zeros elsewhere.
+    fn from_word(index: u32, word: u32) -> Self;
 }
 
+macro_rules! bits {
+    ($address:ty) => {
+        impl Bits for $address {
+            const WORDS: u32 = <$address>::BITS / 32;
+
+            #[inline(always)]
+            fn shifted_left(self, count: u32) -> Self {
+                self.checked_shl(count).unwrap_or(0)
+            }
+
+            #[inline(always)]
+            fn shifted_right(self, count: u32) -> Self {
+                self.checked_shr(count).unwrap_or(0)
+            }
+
+            #[inline(always)]
+            fn or(self, other: Self) -> Self {
+                self | other
+            }
+
+            #[inline(always)]
+            fn common_bits(self, other: Self) -> u32 {
+                (self ^ other).leading_zeros()
+            }
+
+            #[inline(always)]
+            fn first_six(self) -> u32 {
+                (self >> (<$address>::BITS - 6)) as u32
+            }
+
+            #[inline(always)]
+            fn word(self, index: u32) -> u32 {
+                (self >> (<$address>::BITS - 32 - 32 * index)) as u32
+            }
+
+            #[inline(always)]
+            fn from_word(index: u32, word: u32) -> Self {
+                <$address>::from(word) << (<$address>::BITS - 32 - 32 * index)
+            }
+        }
+    };
+}
+
+bits!(u32);
+bits!(u128);
+
 /// An address family of the FIB: `u32` is IPv4, `u128` is IPv6, both in host order.
-pub trait Address:
-    sealed::Sealed + Copy + Eq + Ord + Hash + Default + fmt::Debug + Send + Sync + 'static
-{
+pub trait Address: Bits {
     /// Bits of an address, and so the longest prefix.
     const BITS: u8;
 
     /// The address with only its first `length` bits kept.
-    fn network(self, length: u8) -> Self;
+    #[inline(always)]
+    fn network(self, length: u8) -> Self {
+        let host_bits = u32::from(Self::BITS.saturating_sub(length));
+        self.shifted_right(host_bits).shifted_left(host_bits)
+    }
 
     /// As the standard library's address, for people to read.
     fn to_ip(self) -> IpAddr;
@@ -31,11 +93,6 @@ pub trait Address:
 impl Address for u32 {
     const BITS: u8 = 32;
 
-    #[inline(always)]
-    fn network(self, length: u8) -> Self {
-        self & !u32::MAX.checked_shr(u32::from(length)).unwrap_or(0)
-    }
-
     fn to_ip(self) -> IpAddr {
         IpAddr::V4(Ipv4Addr::from(self))
     }
@@ -43,11 +100,6 @@ impl Address for u32 {
 
 impl Address for u128 {
     const BITS: u8 = 128;
-
-    #[inline(always)]
-    fn network(self, length: u8) -> Self {
-        self & !u128::MAX.checked_shr(u32::from(length)).unwrap_or(0)
-    }
 
     fn to_ip(self) -> IpAddr {
         IpAddr::V6(Ipv6Addr::from(self))

@@ -3,12 +3,35 @@
 //! [`Fib`] is the writer's handle and lives on the control thread. [`Fib::publish`] makes everything that changed
 //! since the last publish visible at once in a new [`View`], which readers use without locks or counters; older
 //! views keep answering as they did until they are dropped.
+//!
+//! Inside is one compressed trie (its nodes: [`node`]), which the views share. A change copies the nodes on its path
+//! that a view leads to and leaves all others, so that a publish costs what changed, not what is there. The trie
+//! holds each prefix exactly once and is the writer's own store too: there is no second copy of the routes.
+//!
+//! From the bottom up: [`words`] is memory, [`arena`] hands out blocks of it and knows which may be changed in place,
+//! [`blocks`] changes one node, [`trie`] inserts and removes, [`walk`] reads for the writer, [`lookup`] for the packet
+//! path, [`compact`] closes gaps.
 
 mod address;
+mod arena;
+mod blocks;
+mod compact;
+mod lookup;
+mod node;
+mod trie;
+mod view;
+mod walk;
+mod words;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::VecDeque, fmt, sync::Arc};
 
+use address::Bits;
 pub use address::{Address, Prefix, PrefixError};
+use arena::{Arena, Block};
+use node::Entry;
+use trie::Rest;
+use view::Hold;
+pub use view::View;
 
 use crate::RouteId;
 
@@ -21,20 +44,29 @@ pub const MAX_ROUTE_ID: RouteId = RouteId((1 << 31) - 1);
 /// Memory of one FIB, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// What readers touch: nodes of the last published view and of changes since.
+    /// The nodes that hold the routes, unpublished changes included: what readers' caches have to do with.
     pub lookup: usize,
-    /// What is reserved for that, free room and what old views still hold included.
+    /// All memory taken for nodes: those, nodes of older views, gaps and room to grow.
     pub reserved: usize,
-    /// What only the writer keeps.
+    /// What only the writer keeps, to know which nodes are free or may be changed in place.
     pub writer: usize,
 }
 
+/// A view that is not the last one any more, and what only it and older ones lead to.
+struct Retired {
+    hold: Hold,
+    blocks: Vec<Block>,
+}
+
 /// The writer's handle of one routing table. Changes are invisible to readers until [`Fib::publish`].
-#[derive(Debug)]
 pub struct Fib<A: Address> {
-    routes: BTreeMap<Prefix<A>, RouteId>,
-    published: View<A>,
+    arena: Arena,
+    root: Entry,
+    routes: usize,
     changed: bool,
+    published: View<A>,
+    /// Oldest first. A block that a publish replaced may be in each older view, so they are freed in this order.
+    retired: VecDeque<Retired>,
 }
 
 impl<A: Address> Default for Fib<A> {
@@ -44,90 +76,140 @@ impl<A: Address> Default for Fib<A> {
 }
 
 impl<A: Address> Fib<A> {
-    /// An empty table; takes no memory for nodes until the first route.
+    /// An empty table; takes no memory for nodes until it has a few routes. A large one goes to hugetlb pages while
+    /// there are free ones.
     pub fn new() -> Self {
+        Self::with_hugepages(true)
+    }
+
+    /// [`Self::new`] that says whether hugetlb pages may be used.
+    pub fn with_hugepages(hugepages: bool) -> Self {
         Fib {
-            routes: BTreeMap::new(),
-            published: View::default(),
+            arena: Arena::new(hugepages),
+            root: Entry::NOTHING,
+            routes: 0,
             changed: false,
+            published: View::default(),
+            retired: VecDeque::new(),
         }
     }
 
     /// Adds or replaces a route and gives back the one that was there.
     ///
     /// # Panics
-    /// If the number is over [`MAX_ROUTE_ID`]; numbers are handed out from 0 upwards and reused.
+    /// If the number is over [`MAX_ROUTE_ID`] (numbers are handed out from 0 upwards and reused), or if the table
+    /// would need over 2 GiB.
     pub fn insert(&mut self, prefix: Prefix<A>, route: RouteId) -> Option<RouteId> {
         assert!(
             route <= MAX_ROUTE_ID,
             "route {route} of {prefix} is over {MAX_ROUTE_ID}"
         );
-        self.changed = true;
-        self.routes.insert(prefix, route)
+        let (root, old) = trie::insert(&mut self.arena, self.root, Rest::of(prefix), route.0);
+        self.root = root;
+        self.routes += usize::from(old.is_none());
+        self.changed |= old != Some(route.0);
+        old.map(RouteId)
     }
 
     /// Removes the route of exactly this prefix and gives it back.
     pub fn remove(&mut self, prefix: Prefix<A>) -> Option<RouteId> {
+        let (root, route) = trie::remove(&mut self.arena, self.root, Rest::of(prefix))?;
+        self.root = root;
+        self.routes -= 1;
         self.changed = true;
-        self.routes.remove(&prefix)
+        Some(RouteId(route))
     }
 
     /// The route of exactly this prefix, unpublished changes included.
     pub fn get(&self, prefix: Prefix<A>) -> Option<RouteId> {
-        self.routes.get(&prefix).copied()
+        walk::get(&self.arena, self.root, prefix).map(RouteId)
     }
 
     /// The longest route that is strictly shorter than this prefix and covers it, unpublished changes included:
     /// what decided the prefix's traffic before it has a route of its own, and again when that is gone.
     pub fn covering(&self, prefix: Prefix<A>) -> Option<(Prefix<A>, RouteId)> {
-        (0..prefix.length()).rev().find_map(|length| {
-            let shorter = Prefix::containing(prefix.address(), length);
-            self.get(shorter).map(|route| (shorter, route))
-        })
+        self.longest_up_to(prefix.address(), prefix.length().checked_sub(1)?)
     }
 
     /// The route that decides this address and its prefix, unpublished changes included.
     pub fn longest_match(&self, address: A) -> Option<(Prefix<A>, RouteId)> {
-        let host = Prefix::host(address);
-        self.get(host)
-            .map(|route| (host, route))
-            .or_else(|| self.covering(host))
+        self.longest_up_to(address, A::BITS)
+    }
+
+    fn longest_up_to(&self, address: A, longest: u8) -> Option<(Prefix<A>, RouteId)> {
+        let (length, route) = walk::longest_match(&self.arena, self.root, address, u32::from(longest))?;
+        Some((Prefix::containing(address, length), RouteId(route)))
     }
 
     /// How many routes there are, unpublished changes included.
     pub fn len(&self) -> usize {
-        self.routes.len()
+        self.routes
     }
 
     /// Whether there are no routes.
     pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
+        self.routes == 0
     }
 
-    /// All routes in the order of [`Prefix`]: by address, a covering prefix before what it covers.
+    /// All routes in the order of [`Prefix`]: by address, a covering prefix before what it covers. Unpublished
+    /// changes included.
     pub fn iter(&self) -> impl Iterator<Item = (Prefix<A>, RouteId)> + '_ {
-        self.routes.iter().map(|(prefix, route)| (*prefix, *route))
+        walk::Walk::new(&self.arena, self.root).map(|(prefix, route)| (prefix, RouteId(route)))
     }
 
     /// Bytes in use.
     pub fn memory(&self) -> MemoryUse {
-        let writer = self.routes.len() * size_of::<(Prefix<A>, RouteId)>();
+        let mut older = 0;
+        let mut last = self.arena.words();
+        for words in self
+            .retired
+            .iter()
+            .map(|retired| retired.hold.words())
+            .chain([self.published.words()])
+        {
+            // Views of one piece follow each other.
+            if !Arc::ptr_eq(words, self.arena.words()) && !Arc::ptr_eq(words, last) {
+                older += words.bytes();
+                last = words;
+            }
+        }
+        let blocks: usize = self.retired.iter().map(|retired| retired.blocks.capacity()).sum();
         MemoryUse {
-            lookup: self.published.routes.len() * size_of::<(Prefix<A>, RouteId)>(),
-            reserved: 0,
-            writer,
+            lookup: self.arena.live_words() as usize * size_of::<u32>(),
+            reserved: self.arena.words().bytes() + older,
+            writer: self.arena.writer_bytes()
+                + self.retired.capacity() * size_of::<Retired>()
+                + blocks * size_of::<Block>(),
         }
     }
 
     /// Makes all changes since the last publish visible in the view that it gives back, and takes back the memory of
     /// views that are gone. Without changes it is the last view again.
+    ///
+    /// It costs what changed, but for one thing: when gaps have grown to a third of the memory, it copies the table
+    /// into a new piece (some 20 ms for a million routes), at the earliest after as much was written as the table
+    /// is large.
     pub fn publish(&mut self) -> View<A> {
-        if self.changed {
-            self.published = View {
-                routes: Arc::new(self.routes.clone()),
-            };
-            self.changed = false;
+        self.reclaim();
+        if !self.changed {
+            return self.published.clone();
         }
+        if compact::pays(&self.arena) {
+            (self.arena, self.root) = compact::compact::<A>(&self.arena, self.root);
+            // Blocks of the old piece go with the piece.
+            for retired in &mut self.retired {
+                retired.blocks = Vec::new();
+            }
+        }
+        let blocks = self.arena.seal();
+        let view = View::new(self.arena.words().clone(), self.root);
+        let before = std::mem::replace(&mut self.published, view);
+        self.retired.push_back(Retired {
+            hold: before.into_hold(),
+            blocks,
+        });
+        self.changed = false;
+        self.reclaim();
         self.published.clone()
     }
 
@@ -135,38 +217,27 @@ impl<A: Address> Fib<A> {
     pub fn view(&self) -> View<A> {
         self.published.clone()
     }
-}
 
-/// One state of the table, which never changes; cheap to clone. It may be dropped on any thread, but readers should
-/// borrow it from their snapshot: its memory returns to the [`Fib`] at the next publish after the last clone is gone.
-#[derive(Clone, Debug)]
-pub struct View<A: Address> {
-    routes: Arc<BTreeMap<Prefix<A>, RouteId>>,
-}
-
-impl<A: Address> Default for View<A> {
-    /// A view of no routes.
-    fn default() -> Self {
-        View {
-            routes: Arc::default(),
+    /// Frees what only views that are gone led to.
+    fn reclaim(&mut self) {
+        while let Some(mut oldest) = self.retired.pop_front() {
+            if !oldest.hold.is_last() {
+                self.retired.push_front(oldest);
+                break;
+            }
+            for block in oldest.blocks {
+                self.arena.put_free(block);
+            }
         }
     }
 }
 
-impl<A: Address> View<A> {
-    /// The route of the longest prefix that holds the address.
-    #[inline]
-    pub fn lookup(&self, address: A) -> Option<RouteId> {
-        (0..=A::BITS)
-            .rev()
-            .find_map(|length| self.routes.get(&Prefix::containing(address, length)).copied())
-    }
-
-    /// [`Self::lookup`] of many addresses, whose memory accesses overlap; [`NO_ROUTE`] where none is found. Works on
-    /// as many as the shorter slice holds.
-    pub fn lookup_bulk(&self, addresses: &[A], routes: &mut [RouteId]) {
-        for (address, route) in addresses.iter().zip(routes) {
-            *route = self.lookup(*address).unwrap_or(NO_ROUTE);
-        }
+impl<A: Address> fmt::Debug for Fib<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fib")
+            .field("routes", &self.routes)
+            .field("memory", &self.memory())
+            .field("older_views", &self.retired.len())
+            .finish_non_exhaustive()
     }
 }

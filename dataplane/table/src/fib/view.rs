@@ -1,0 +1,94 @@
+//! What readers see.
+#![allow(unsafe_code)]
+
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use super::{Address, NO_ROUTE, lookup, node::Entry, words::Words};
+use crate::RouteId;
+
+/// Keeps the memory of a view. Its count tells the writer whether anybody still has the view.
+#[derive(Clone)]
+pub(super) struct Hold(Arc<Arc<Words>>);
+
+impl Hold {
+    pub(super) fn new(words: Arc<Words>) -> Hold {
+        Hold(Arc::new(words))
+    }
+
+    /// Whether this is the last one: then all that readers did through the others has happened before.
+    pub(super) fn is_last(&mut self) -> bool {
+        Arc::get_mut(&mut self.0).is_some()
+    }
+
+    pub(super) fn words(&self) -> &Arc<Words> {
+        &self.0
+    }
+}
+
+/// One state of the table, which never changes; cheap to clone. It may be dropped on any thread, but readers should
+/// borrow it from their snapshot: its memory returns to the [`Fib`](super::Fib) at the next publish after the last
+/// clone is gone.
+#[derive(Clone)]
+pub struct View<A: Address> {
+    base: *const u32,
+    root: Entry,
+    hold: Hold,
+    family: PhantomData<A>,
+}
+
+// SAFETY: `base` points into the memory that `hold` keeps. What the root leads to is never written while a hold of
+// this view exists, so any thread may read it.
+unsafe impl<A: Address> Send for View<A> {}
+// SAFETY: as above.
+unsafe impl<A: Address> Sync for View<A> {}
+
+impl<A: Address> View<A> {
+    /// The trie below the root must be left alone until the hold is the last one.
+    pub(super) fn new(words: Arc<Words>, root: Entry) -> View<A> {
+        View {
+            base: words.base(),
+            root,
+            hold: Hold::new(words),
+            family: PhantomData,
+        }
+    }
+
+    pub(super) fn into_hold(self) -> Hold {
+        self.hold
+    }
+
+    pub(super) fn words(&self) -> &Arc<Words> {
+        self.hold.words()
+    }
+
+    /// The route of the longest prefix that holds the address.
+    #[inline]
+    pub fn lookup(&self, address: A) -> Option<RouteId> {
+        // SAFETY: base and root are this view's, and self keeps it.
+        let route = RouteId(unsafe { lookup::lookup(self.base, self.root, address) });
+        (route != NO_ROUTE).then_some(route)
+    }
+
+    /// [`Self::lookup`] of many addresses, whose memory accesses overlap; [`NO_ROUTE`] where none is found. Works on
+    /// as many as the shorter slice holds.
+    #[inline]
+    pub fn lookup_bulk(&self, addresses: &[A], routes: &mut [RouteId]) {
+        // SAFETY: base and root are this view's, and self keeps it.
+        unsafe { lookup::lookup_bulk(self.base, self.root, addresses, routes) }
+    }
+}
+
+impl<A: Address> Default for View<A> {
+    /// A view of no routes.
+    fn default() -> Self {
+        View::new(Arc::new(Words::new(0, false)), Entry::NOTHING)
+    }
+}
+
+impl<A: Address> fmt::Debug for View<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("root", &self.root.target())
+            .finish_non_exhaustive()
+    }
+}
