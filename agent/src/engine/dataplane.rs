@@ -1,0 +1,37 @@
+//! The real data plane as an [`Engine`].
+
+use weft_dataplane::{
+    Dataplane,
+    change::Change,
+    view::{FlowFilter, FlowRecord, PortState, Statistics},
+};
+use weft_table::PortId;
+
+use super::{Applied, Engine, Refused};
+
+impl Engine for Dataplane {
+    fn apply(&self, batch: Vec<Change>) -> Result<Applied, Refused> {
+        match Dataplane::apply(self, batch) {
+            Ok(applied) => Ok(Applied {
+                snapshot: applied.snapshot,
+                effective: applied.effective,
+            }),
+            Err(refused) => Err(Refused {
+                change: Some(refused.index),
+                message: refused.reason.to_string(),
+            }),
+        }
+    }
+
+    fn statistics(&self) -> Statistics {
+        Dataplane::statistics(self)
+    }
+
+    fn flows(&self, filter: FlowFilter, limit: usize) -> Vec<FlowRecord> {
+        Dataplane::flows(self, filter, limit)
+    }
+
+    fn port_state(&self, port: PortId) -> Option<PortState> {
+        Dataplane::port_state(self, port)
+    }
+}

@@ -1,0 +1,147 @@
+//! VRFs, networks and routes.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use weft_proto::v1;
+
+use super::{
+    error::{At, FieldError},
+    next_hop::NextHop,
+    text::{self, Name},
+};
+
+/// A routing table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vrf {
+    /// Forward by the FIB alone.
+    pub packet_mode: bool,
+}
+
+impl Vrf {
+    pub(super) fn from_proto(vrf: &v1::Vrf) -> Self {
+        Vrf {
+            packet_mode: vrf.packet_mode,
+        }
+    }
+
+    pub(super) fn to_proto(&self) -> v1::Vrf {
+        v1::Vrf {
+            packet_mode: self.packet_mode,
+        }
+    }
+}
+
+/// Subnets inside a VRF.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The VRF.
+    pub vrf: Name,
+    /// No two of them overlap.
+    pub subnets: Vec<Subnet>,
+}
+
+/// A subnet, whose gateway the vRouter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    /// Without host bits.
+    pub prefix: IpNet,
+    /// An address in it.
+    pub gateway: IpAddr,
+}
+
+impl Network {
+    pub(super) fn from_proto(network: &v1::Network) -> Result<Self, FieldError> {
+        let at = At::root("network");
+        let vrf = text::name(&at.field("vrf"), &network.vrf)?;
+        let subnets_at = at.field("subnets");
+        let mut subnets: Vec<Subnet> = Vec::with_capacity(network.subnets.len());
+        for (index, proto) in network.subnets.iter().enumerate() {
+            let at = subnets_at.index(index);
+            let subnet = Subnet::from_proto(&at, proto)?;
+            let overlaps = |other: &&Subnet| {
+                other.prefix.contains(&subnet.prefix) || subnet.prefix.contains(&other.prefix)
+            };
+            if let Some(other) = subnets.iter().find(overlaps) {
+                let message = format!(
+                    "{} overlaps with {} of the same network",
+                    subnet.prefix, other.prefix
+                );
+                return Err(at.field("prefix").error(message, "remove one of the two"));
+            }
+            subnets.push(subnet);
+        }
+        Ok(Network { vrf, subnets })
+    }
+
+    pub(super) fn to_proto(&self) -> v1::Network {
+        let subnet = |subnet: &Subnet| v1::Subnet {
+            prefix: subnet.prefix.to_string(),
+            gateway: subnet.gateway.to_string(),
+        };
+        v1::Network {
+            vrf: self.vrf.to_string(),
+            subnets: self.subnets.iter().map(subnet).collect(),
+        }
+    }
+}
+
+impl Subnet {
+    fn from_proto(at: &At, subnet: &v1::Subnet) -> Result<Self, FieldError> {
+        let prefix = text::prefix(&at.field("prefix"), &subnet.prefix)?;
+        let at = at.field("gateway");
+        let gateway = text::address(&at, &subnet.gateway)?;
+        let help = format!("choose an address of a host in {prefix}");
+        if !prefix.contains(&gateway) {
+            return Err(at.error(format!("{gateway} is not inside {prefix}"), help));
+        }
+        // RFC 3021 and RFC 6164: in a point-to-point subnet every address is a host's.
+        let hosts_only = prefix.max_prefix_len() - prefix.prefix_len() <= 1;
+        let reserved = gateway == prefix.network() || (gateway.is_ipv4() && gateway == prefix.broadcast());
+        if !hosts_only && reserved {
+            return Err(at.error(
+                format!("{gateway} is the first or last address of {prefix}"),
+                help,
+            ));
+        }
+        Ok(Subnet { prefix, gateway })
+    }
+}
+
+/// A route of a VRF.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The VRF.
+    pub vrf: Name,
+    /// Without host bits.
+    pub prefix: IpNet,
+    /// Where to.
+    pub next_hop: NextHop,
+}
+
+impl Route {
+    pub(super) fn from_proto(route: &v1::Route) -> Result<Self, FieldError> {
+        let at = At::root("route");
+        let vrf = text::name(&at.field("vrf"), &route.vrf)?;
+        let prefix = text::prefix(&at.field("prefix"), &route.prefix)?;
+        let at = at.field("next_hop");
+        let next_hop = NextHop::from_proto(&at, route.next_hop.as_ref())?;
+        if next_hop == NextHop::Vrf(vrf.clone()) {
+            let message = format!("leads back into vrf \"{vrf}\", where the route itself is");
+            return Err(at.field("vrf").error(message, "name another VRF"));
+        }
+        Ok(Route {
+            vrf,
+            prefix,
+            next_hop,
+        })
+    }
+
+    pub(super) fn to_proto(&self) -> v1::Route {
+        v1::Route {
+            vrf: self.vrf.to_string(),
+            prefix: self.prefix.to_string(),
+            next_hop: Some(self.next_hop.to_proto()),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Which other objects a spec names, in a fixed order that [`output`](super::output) reads by position.
+
+use super::graph::{Graph, Identity, Need, NodeId};
+use crate::model::{Device, Key, Kind, Name, NextHop, Port, Spec, Target};
+
+/// Draws the graph's edges; new next hops get their number from `number`.
+pub struct Edges<'a> {
+    pub graph: &'a mut Graph,
+    /// Hands out a next hop's number.
+    pub number: &'a mut dyn FnMut() -> Option<u32>,
+    /// Called with each next hop that gained its first user or is new: it has to be settled.
+    pub stirred: &'a mut dyn FnMut(NodeId),
+}
+
+impl Edges<'_> {
+    fn hard(&mut self, kind: Kind, name: &Name) -> Need {
+        Need {
+            node: self.graph.object(&Key {
+                kind,
+                name: name.clone(),
+            }),
+            soft: false,
+        }
+    }
+
+    /// The node that a next hop leads to: a group's own, or the shared one.
+    fn hop(&mut self, hop: &NextHop) -> Need {
+        if let NextHop::Group(group) = hop {
+            return self.hard(Kind::NextHopGroup, group);
+        }
+        let (node, new) = self.graph.hop(hop);
+        if new {
+            let number = (self.number)();
+            let needs = self.of_hop(hop);
+            self.graph[node].number = number;
+            self.graph.connect(node, needs);
+        }
+        if self.graph[node].users.is_empty() {
+            (self.stirred)(node);
+        }
+        Need { node, soft: false }
+    }
+
+    fn of_hop(&mut self, hop: &NextHop) -> Vec<Need> {
+        match hop {
+            NextHop::Port { port, .. } => vec![self.hard(Kind::Port, port)],
+            NextHop::Tunnel {
+                endpoint, return_vrf, ..
+            } => {
+                let endpoint = self.hard(Kind::TunnelEndpoint, endpoint);
+                let vrf = return_vrf.as_ref().map(|vrf| self.hard(Kind::Vrf, vrf));
+                std::iter::once(endpoint).chain(vrf).collect()
+            }
+            NextHop::Vrf(vrf) => vec![self.hard(Kind::Vrf, vrf)],
+            NextHop::Group(_) | NextHop::Gateway(_) | NextHop::Receive | NextHop::Discard => Vec::new(),
+        }
+    }
+
+    /// What the object names: for a port its VRF, its parent and the VRFs of its trunk; for a network and a route the
+    /// VRF and the next hop; for a group its members; for a VNI or label the target.
+    pub fn of_spec(&mut self, spec: &Spec) -> Vec<Need> {
+        let target = |edges: &mut Self, target: &Target| match target {
+            Target::Vrf(vrf) => vec![edges.hard(Kind::Vrf, vrf)],
+            Target::Port(port) => vec![edges.hard(Kind::Port, port)],
+        };
+        match spec {
+            Spec::Vrf(_) | Spec::TunnelEndpoint(_) => Vec::new(),
+            Spec::Network(network) => {
+                vec![self.hard(Kind::Vrf, &network.vrf), self.hop(&NextHop::Receive)]
+            }
+            Spec::Route(route) => vec![self.hard(Kind::Vrf, &route.vrf), self.hop(&route.next_hop)],
+            Spec::NextHopGroup(group) => {
+                let member = |member: &crate::model::Member| Need {
+                    soft: true,
+                    ..self.hop(&member.next_hop)
+                };
+                group.members.iter().map(member).collect()
+            }
+            Spec::Vni(vni) => target(self, &vni.target),
+            Spec::Label(label) => target(self, &label.target),
+            Spec::Port(port) => {
+                let mut needs = vec![self.hard(Kind::Vrf, &port.vrf)];
+                if let Device::Vlan { parent, .. } = &port.device {
+                    needs.push(self.hard(Kind::Port, parent));
+                }
+                for (_, vrf) in &port.trunk {
+                    needs.push(Need {
+                        soft: true,
+                        ..self.hard(Kind::Vrf, vrf)
+                    });
+                }
+                needs
+            }
+        }
+    }
+
+    /// What the host routes of a port need: its VRF and the next hop to it.
+    pub fn of_hosts(&mut self, name: &Name, port: &Port) -> Vec<Need> {
+        let hop = NextHop::Port {
+            port: name.clone(),
+            mac: None,
+            vlan: None,
+        };
+        vec![self.hard(Kind::Vrf, &port.vrf), self.hop(&hop)]
+    }
+}
+
+/// In which order nodes are settled: what is named comes before what names it.
+pub fn rank(graph: &Graph, id: NodeId) -> usize {
+    let node = &graph[id];
+    match &node.identity {
+        Identity::Object(key) => match key.kind {
+            Kind::Vrf | Kind::TunnelEndpoint => 0,
+            Kind::Port
+                if matches!(
+                    node.port(),
+                    Some(Port {
+                        device: Device::Vlan { .. },
+                        ..
+                    })
+                ) =>
+            {
+                2
+            }
+            Kind::Port => 1,
+            Kind::NextHopGroup => 4,
+            Kind::Network | Kind::Route | Kind::Vni | Kind::Label => 5,
+        },
+        Identity::Hop(_) => 3,
+        Identity::Hosts(_) => 5,
+    }
+}
+
+/// How many ranks there are.
+pub const RANKS: usize = 6;

@@ -1,0 +1,248 @@
+//! What a node puts into the data plane: numbers instead of names.
+
+use weft_dataplane::change::{
+    DeviceSpec, Encapsulation as Header, MemberSpec, NextHopSpec, PortSpec, TunnelTarget, VrfSpec,
+};
+use weft_packet::Label;
+use weft_table::{NextHopId, PortId, VrfId, WorkerId};
+
+use super::{
+    graph::{Graph, Identity, Node, NodeId},
+    plan::{Resource, Value},
+};
+use crate::model::{Device, Encapsulation, Identifier, NextHop, Port, Spec, Target, TunnelEndpoint};
+
+/// The outputs of a node, or None while something that it needs is not there.
+pub fn of(graph: &Graph, id: NodeId) -> Option<Vec<(Resource, Value)>> {
+    let node = &graph[id];
+    if node.failed.is_some()
+        || node
+            .needs
+            .iter()
+            .any(|need| !need.soft && !graph[need.node].active)
+    {
+        return None;
+    }
+    match &node.identity {
+        Identity::Object(key) => match (node.spec(), node.is_underlay()) {
+            (Some(spec), _) => of_object(graph, node, &key.name, spec),
+            (None, true) => Some(vec![vrf(VrfId::UNDERLAY, &key.name, false)]),
+            (None, false) => None,
+        },
+        Identity::Hop(hop) => {
+            let number = NextHopId(node.number?);
+            let value = if node.users.is_empty() {
+                None
+            } else {
+                of_hop(graph, node, hop)
+            };
+            value.map(|spec| vec![(Resource::NextHop(number), Value::NextHop(Box::new(spec)))])
+        }
+        Identity::Hosts(port) => {
+            // Without needs the port has no address any more, or is gone.
+            let (vrf, hop) = (vrf_at(graph, node, 0)?, hop_at(graph, node, 1)?);
+            let port = graph.find(&crate::model::Key::new(crate::model::Kind::Port, port.clone()))?;
+            let route = |address: std::net::IpAddr| (Resource::Route(vrf, address.into()), Value::Route(hop));
+            Some(graph[port].port()?.hosts().map(route).collect())
+        }
+    }
+}
+
+fn of_object(graph: &Graph, node: &Node, name: &str, spec: &Spec) -> Option<Vec<(Resource, Value)>> {
+    Some(match spec {
+        Spec::Vrf(spec) => vec![vrf(vrf_number(node)?, name, spec.packet_mode)],
+        Spec::TunnelEndpoint(endpoint) => vec![(Resource::Endpoint(endpoint.remote), Value::Endpoint)],
+        Spec::Port(port) => {
+            let spec = of_port(graph, node, name, port)?;
+            vec![(Resource::Port(port_number(node)?), Value::Port(Box::new(spec)))]
+        }
+        Spec::NextHopGroup(group) => {
+            let mut members = Vec::with_capacity(group.members.len());
+            for (member, need) in group.members.iter().zip(&node.needs) {
+                let hop = &graph[need.node];
+                if let (true, Some(number)) = (hop.active, hop.number) {
+                    let next_hop = NextHopId(number);
+                    members.push(MemberSpec {
+                        id: member.id(),
+                        weight: member.weight,
+                        next_hop,
+                    });
+                }
+            }
+            if members.is_empty() {
+                return None;
+            }
+            let value = Value::NextHop(Box::new(NextHopSpec::Group(members)));
+            vec![(Resource::NextHop(NextHopId(node.number?)), value)]
+        }
+        Spec::Route(route) => {
+            let (vrf, hop) = (vrf_at(graph, node, 0)?, hop_at(graph, node, 1)?);
+            vec![(Resource::Route(vrf, route.prefix), Value::Route(hop))]
+        }
+        Spec::Network(network) => {
+            let (vrf, hop) = (vrf_at(graph, node, 0)?, hop_at(graph, node, 1)?);
+            let gateway = |subnet: &crate::model::Subnet| {
+                (Resource::Route(vrf, subnet.gateway.into()), Value::Route(hop))
+            };
+            network.subnets.iter().map(gateway).collect()
+        }
+        Spec::Vni(vni) => vec![(Resource::Vni(vni.vni), target(graph, node, &vni.target)?)],
+        Spec::Label(label) => vec![(Resource::Label(label.label), target(graph, node, &label.target)?)],
+    })
+}
+
+fn vrf(id: VrfId, name: &str, packet_mode: bool) -> (Resource, Value) {
+    (
+        Resource::Vrf(id),
+        Value::Vrf(Box::new(VrfSpec {
+            name: name.into(),
+            packet_mode,
+        })),
+    )
+}
+
+fn vrf_number(node: &Node) -> Option<VrfId> {
+    node.number
+        .and_then(|number| u16::try_from(number).ok())
+        .map(VrfId)
+}
+
+fn port_number(node: &Node) -> Option<PortId> {
+    node.number
+        .and_then(|number| u16::try_from(number).ok())
+        .map(PortId)
+}
+
+fn vrf_at(graph: &Graph, node: &Node, position: usize) -> Option<VrfId> {
+    vrf_number(&graph[node.needs.get(position)?.node])
+}
+
+fn hop_at(graph: &Graph, node: &Node, position: usize) -> Option<NextHopId> {
+    graph[node.needs.get(position)?.node].number.map(NextHopId)
+}
+
+fn target(graph: &Graph, node: &Node, target: &Target) -> Option<Value> {
+    Some(Value::Target(match target {
+        Target::Vrf(_) => TunnelTarget::Vrf(vrf_at(graph, node, 0)?),
+        Target::Port(_) => TunnelTarget::Port(port_number(&graph[node.needs.first()?.node])?),
+    }))
+}
+
+fn of_port(graph: &Graph, node: &Node, name: &str, port: &Port) -> Option<PortSpec> {
+    let trunk_at = node.needs.len() - port.trunk.len();
+    let device = match &port.device {
+        Device::Ethdev { device, queues } => DeviceSpec::Ethdev {
+            device: device.clone(),
+            queues: *queues,
+        },
+        Device::VhostUser {
+            socket,
+            server,
+            queues,
+        } => DeviceSpec::VhostUser {
+            socket: socket.clone(),
+            server: *server,
+            queues: *queues,
+        },
+        Device::Tap {
+            interface,
+            queues,
+            netns,
+        } => DeviceSpec::Tap {
+            interface: interface.clone(),
+            queues: *queues,
+            netns: netns.clone(),
+        },
+        Device::Vlan { vlan, .. } => {
+            let parent = &graph[node.needs.get(1)?.node];
+            if matches!(parent.port()?.device, Device::Vlan { .. }) {
+                return None;
+            }
+            DeviceSpec::Vlan {
+                parent: port_number(parent)?,
+                vlan: *vlan,
+            }
+        }
+    };
+    let known = |(vlan, need): (weft_packet::VlanId, &super::graph::Need)| {
+        let vrf = &graph[need.node];
+        Some((vlan, vrf_number(vrf).filter(|_| vrf.active)?))
+    };
+    let vlans = port.trunk.iter().map(|(vlan, _)| *vlan);
+    Some(PortSpec {
+        name: name.into(),
+        device,
+        vrf: vrf_at(graph, node, 0)?,
+        mac: port.mac,
+        addresses: if port.is_uplink() {
+            port.addresses.clone()
+        } else {
+            Vec::new()
+        },
+        mtu: port.mtu,
+        packet_mode: port.packet_mode,
+        trunk: vlans.zip(&node.needs[trunk_at..]).filter_map(known).collect(),
+        workers: port.workers.iter().map(|worker| WorkerId(*worker)).collect(),
+        host_interface: port.host_interface.clone(),
+    })
+}
+
+fn of_hop(graph: &Graph, node: &Node, hop: &NextHop) -> Option<NextHopSpec> {
+    Some(match hop {
+        NextHop::Port { mac, vlan, .. } => {
+            let port = port_number(&graph[node.needs.first()?.node])?;
+            NextHopSpec::Port {
+                port,
+                mac: *mac,
+                vlan: *vlan,
+            }
+        }
+        NextHop::Tunnel {
+            identifier,
+            return_vrf,
+            ..
+        } => {
+            let endpoint = endpoint_of(graph, node)?;
+            NextHopSpec::Tunnel {
+                remote: endpoint.remote,
+                local: endpoint.local,
+                encapsulation: header(endpoint.encapsulation, identifier)?,
+                return_vrf: match return_vrf {
+                    Some(_) => Some(vrf_at(graph, node, 1)?),
+                    None => None,
+                },
+            }
+        }
+        NextHop::Vrf(_) => NextHopSpec::Vrf(vrf_at(graph, node, 0)?),
+        NextHop::Gateway(gateway) => NextHopSpec::Gateway(*gateway),
+        NextHop::Receive => NextHopSpec::Receive,
+        NextHop::Discard => NextHopSpec::Discard,
+        NextHop::Group(_) => return None,
+    })
+}
+
+/// The endpoint that a tunnel next hop's node names, if it exists.
+pub fn endpoint_of<'a>(graph: &'a Graph, hop: &Node) -> Option<&'a TunnelEndpoint> {
+    match graph[hop.needs.first()?.node].spec() {
+        Some(Spec::TunnelEndpoint(endpoint)) => Some(endpoint),
+        _ => None,
+    }
+}
+
+/// Header and identifier together; None if they do not fit.
+pub fn header(encapsulation: Encapsulation, identifier: &Identifier) -> Option<Header> {
+    let labels = |labels: &Vec<Label>| labels.clone();
+    match (encapsulation, identifier) {
+        (Encapsulation::Vxlan, Identifier::Vni { vni, inner_mac }) => Some(Header::Vxlan {
+            vni: *vni,
+            inner_mac: *inner_mac,
+        }),
+        (Encapsulation::MplsOverUdp, Identifier::Labels(stack)) => Some(Header::MplsOverUdp {
+            labels: labels(stack),
+        }),
+        (Encapsulation::MplsOverGre, Identifier::Labels(stack)) => Some(Header::MplsOverGre {
+            labels: labels(stack),
+        }),
+        _ => None,
+    }
+}
