@@ -34,6 +34,8 @@ pub struct Fragmenter {
     first_len: usize,
     later_len: usize,
     data_len: usize,
+    /// The packet fits as it is.
+    fits: bool,
     first_size: usize,
     later_size: usize,
     offset: usize,
@@ -63,8 +65,9 @@ impl Fragmenter {
         let (later, later_len) = copied_options(header, fixed);
         // Data in all fragments but the last is a multiple of eight.
         let size = |header_len: usize| usize::from(mtu).saturating_sub(header_len) & !7;
+        let fits = ip.total_len <= u32::from(mtu);
         let (first_size, later_size) = (size(first_len), size(later_len));
-        if first_size == 0 || later_size == 0 {
+        if !fits && (first_size == 0 || later_size == 0) {
             return Err(NotFragmentable::MtuTooSmall(mtu));
         }
         Ok(Fragmenter {
@@ -73,6 +76,7 @@ impl Fragmenter {
             first_len,
             later_len,
             data_len: ip.l4_len(),
+            fits,
             first_size,
             later_size,
             offset: usize::from(field & OFFSET_MASK) * 8,
@@ -82,7 +86,7 @@ impl Fragmenter {
 
     /// How many fragments; one if the packet fits as it is.
     pub const fn count(&self) -> usize {
-        if self.data_len <= self.first_size {
+        if self.fits {
             return 1;
         }
         1 + (self.data_len - self.first_size).div_ceil(self.later_size)
@@ -95,7 +99,9 @@ impl Fragmenter {
         if index >= self.count() {
             return None;
         }
-        let (original, len, start, size) = if index == 0 {
+        let (original, len, start, size) = if self.fits {
+            (&self.first, self.first_len, 0, self.data_len)
+        } else if index == 0 {
             (&self.first, self.first_len, 0, self.first_size)
         } else {
             let start = self.first_size + (index - 1) * self.later_size;

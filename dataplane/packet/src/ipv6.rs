@@ -82,6 +82,8 @@ fn parse_extensions(l3: &[u8], packet: &mut IpPacket) -> Result<(), Malformed> {
             protocol::HOP_BY_HOP if count > 0 => return wrong(Fault::Order),
             protocol::FRAGMENT if has_fragment_header => return wrong(Fault::Order),
             protocol::FRAGMENT => 8,
+            // Its fixed part alone takes twelve (RFC 4302).
+            protocol::AUTHENTICATION if start[1] == 0 => return wrong(Fault::HeaderLength),
             protocol::AUTHENTICATION => (usize::from(start[1]) + 2) * 4,
             _ => (usize::from(start[1]) + 1) * 8,
         };

@@ -129,6 +129,9 @@ pub enum Untranslatable {
     /// The protocol has no ports, or its checksum covers the whole packet (SCTP's CRC32c).
     #[error("ports of IP protocol {0} cannot be translated: translate its addresses only")]
     Ports(u8),
+    /// The checksum covers a last destination that lies in the source route.
+    #[error("the packet is source-routed: its addresses cannot be translated")]
+    SourceRouted,
     /// The headers are not all there.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -145,6 +148,9 @@ pub fn translate(
     translation: &Translation,
     state: ChecksumState,
 ) -> Result<(), Untranslatable> {
+    if ip.source_routed {
+        return Err(Untranslatable::SourceRouted);
+    }
     let new = translated(ip.addresses, translation)?;
     let delta = address_delta(ip.addresses, new);
     // The transport header first: it is what may be refused.

@@ -4,7 +4,7 @@
 //! Where the checksum lies and what it covers is read from the packet's own headers, never from a guest's offsets.
 
 use crate::{
-    bytes::array_mut,
+    bytes::{array, array_mut, get_u16},
     checksum::Sum,
     ip::{Fragment, IpPacket, protocol},
     malformed::{Fault, Header, Malformed},
@@ -27,11 +27,11 @@ pub fn fill_checksum<'a>(
     write_field(l3, ip, checksum)
 }
 
-/// Writes the sum of the pseudo header into the checksum's field, which is what network cards and virtio want to find
+/// Writes the sum of the pseudo header alone into the checksum's field, which is what network cards and virtio want to find
 /// there when they are to complete it.
 pub fn set_partial(l3: &mut [u8], ip: &IpPacket) -> Result<(), Malformed> {
-    let sum = pseudo_header(ip)?.folded();
-    write_field(l3, ip, sum)
+    let len = covered_len(l3, ip)?;
+    write_field(l3, ip, pseudo_header(ip, len).folded())
 }
 
 /// True if the checksum is right, or if UDP goes without.
@@ -41,7 +41,7 @@ pub fn is_valid<'a>(
     rest: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<bool, Malformed> {
     let field = checksum_offset(ip)?;
-    if ip.protocol == protocol::UDP && matches!(l3.get(field..), Some([0, 0, ..])) {
+    if ip.protocol == protocol::UDP && array::<2>(l3, field) == Some(&[0, 0]) {
         return Ok(true);
     }
     Ok(sum(l3, ip, rest)?.is_valid())
@@ -58,17 +58,32 @@ pub fn checksum_offset(ip: &IpPacket) -> Result<usize, Malformed> {
     Ok(usize::from(ip.l4_offset) + inside)
 }
 
-/// A fragment does not hold all that the checksum covers, and a source route hides the last destination.
-fn pseudo_header(ip: &IpPacket) -> Result<Sum, Malformed> {
+/// How many bytes the checksum covers: UDP says so itself, and may say less than IP.
+fn covered_len(l3: &[u8], ip: &IpPacket) -> Result<usize, Malformed> {
+    // A fragment does not hold all that the checksum covers, and a source route hides the last destination.
     if ip.fragment != Fragment::Whole || ip.source_routed {
         return Err(no_checksum(ip));
     }
-    Ok(Sum::pseudo_header(ip.addresses, ip.protocol, ip.l4_len() as u32))
+    if ip.protocol != protocol::UDP {
+        return Ok(ip.l4_len());
+    }
+    let offset = usize::from(ip.l4_offset);
+    let Some(header) = array::<8>(l3, offset) else {
+        return Err(Malformed::truncated(Header::Udp, offset));
+    };
+    match usize::from(get_u16(header, 4)) {
+        len if len >= 8 && len <= ip.l4_len() => Ok(len),
+        _ => Err(Malformed::new(Header::Udp, offset, Fault::Length)),
+    }
+}
+
+fn pseudo_header(ip: &IpPacket, len: usize) -> Sum {
+    Sum::pseudo_header(ip.addresses, ip.protocol, len as u32)
 }
 
 fn sum<'a>(l3: &[u8], ip: &IpPacket, rest: impl IntoIterator<Item = &'a [u8]>) -> Result<Sum, Malformed> {
-    let mut sum = pseudo_header(ip)?;
-    let mut left = ip.l4_len();
+    let mut left = covered_len(l3, ip)?;
+    let mut sum = pseudo_header(ip, left);
     let mut add = |bytes: &[u8]| {
         let bytes = &bytes[..bytes.len().min(left)];
         sum.add(bytes);

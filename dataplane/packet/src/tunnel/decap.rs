@@ -95,15 +95,16 @@ pub enum TunnelError {
     GreFlags,
 }
 
-/// Looks whether `l3`, parsed as `ip`, is a tunnelled packet, and what is inside. None: it is no tunnel's (later
-/// fragments of UDP too, they name no port).
+/// Looks whether `l3`, parsed as `ip`, is a tunnelled packet, and what is inside. None: it is no tunnel's. A first
+/// fragment of a tunnelled packet is an error; later ones say neither port nor protocol and are nobody's.
 ///
 /// Reserved VXLAN bits are ignored (RFC 7348, section 5). A GRE key and sequence number are looked over: weft sends
 /// none, and tells tenants apart by the label alone (RFC 4023, section 3).
 #[inline]
 pub fn parse(l3: &[u8], ip: &IpPacket) -> Result<Option<Decap>, TunnelError> {
     match ip.protocol {
-        protocol::UDP if ip.fragment != Fragment::Later => parse_udp(l3, ip),
+        _ if ip.fragment == Fragment::Later => Ok(None),
+        protocol::UDP => parse_udp(l3, ip),
         protocol::GRE => parse_gre(l3, ip),
         _ => Ok(None),
     }
@@ -182,9 +183,6 @@ fn parse_gre(l3: &[u8], ip: &IpPacket) -> Result<Option<Decap>, TunnelError> {
     const SEQUENCE: u16 = 0x1000;
     const VERSION: u16 = 0x0007;
 
-    if ip.fragment == Fragment::Later {
-        return Err(TunnelError::OuterFragment);
-    }
     let l4 = ip.l4(l3);
     let Some(header) = l4.first_chunk::<4>() else {
         return Err(TunnelError::Truncated);

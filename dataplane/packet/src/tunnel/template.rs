@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::{MPLS_PORT, VXLAN_PORT};
 use crate::{
     Label, Mac, Vni,
-    bytes::{get_array, put},
+    bytes::put,
     checksum::Sum,
     ethernet::{self, ethertype},
     ip::protocol,
@@ -203,7 +203,7 @@ impl Template {
         inner_is_v6: bool,
     ) -> Result<(), DoesNotFit> {
         if self.len() <= 64 {
-            put(room, 32, get_array::<MAX_TEMPLATE_LEN, 64>(&self.bytes, 32));
+            room[32..].copy_from_slice(&self.bytes[32..]);
         } else {
             *room = self.bytes;
         }
@@ -220,7 +220,7 @@ impl Template {
         traffic_class: u8,
         inner_is_v6: bool,
     ) -> Result<(), DoesNotFit> {
-        let packet_len = self.len() + inner_len;
+        let packet_len = self.len().saturating_add(inner_len);
         // Of IPv6 the length field does not count the header; one bound for both keeps it simple.
         let Ok(total_len) = u16::try_from(packet_len) else {
             return Err(DoesNotFit::TooLong);
