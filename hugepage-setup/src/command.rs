@@ -119,6 +119,7 @@ impl DoctorArguments {
         Requirements {
             memory_mib: self.memory,
             workers: self.workers.clone(),
+            weftd_runs: false,
         }
     }
 }

@@ -16,6 +16,20 @@ pub(super) fn hugepages(host: &Host, wanted: &Requirements) -> Finding {
     let free: u64 = pools.iter().map(Pool::free_mib).sum();
     let total: u64 = pools.iter().map(Pool::total_mib).sum();
     let reserve = format!("hugepage-setup reserve --mib {need}");
+    if wanted.weftd_runs {
+        return if total > 0 {
+            Finding::ok(
+                CHECK,
+                format!("{free} MiB free of {total} MiB, with weftd running"),
+            )
+        } else {
+            Finding::warning(
+                CHECK,
+                "none reserved, weftd runs without",
+                format!("faster with them: {reserve}"),
+            )
+        };
+    }
     if total == 0 {
         return Finding::problem(
             CHECK,

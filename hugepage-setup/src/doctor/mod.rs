@@ -19,6 +19,8 @@ pub struct Requirements {
     pub memory_mib: u64,
     /// CPUs of the workers; empty: not known.
     pub workers: CpuSet,
+    /// weftd runs already and has what memory it wants.
+    pub weftd_runs: bool,
 }
 
 impl Default for Requirements {
@@ -26,6 +28,7 @@ impl Default for Requirements {
         Self {
             memory_mib: DEFAULT_MEMORY_MIB,
             workers: CpuSet::default(),
+            weftd_runs: false,
         }
     }
 }
