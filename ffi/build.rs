@@ -64,11 +64,19 @@ fn main() {
         )),
     };
     if let Err(reason) = bindings.write_to_file(out.join("bindings.rs")) {
-        fail(&format!("cannot write the bindings to {}: {reason}", out.display()));
+        fail(&format!(
+            "cannot write the bindings to {}: {reason}",
+            out.display()
+        ));
     }
 
     let mut compiler = cc::Build::new();
-    compiler.file(&wrappers).include(".").opt_level(3).debug(false).warnings(false);
+    compiler
+        .file(&wrappers)
+        .include(".")
+        .opt_level(3)
+        .debug(false)
+        .warnings(false);
     for flag in flags {
         compiler.flag(flag);
     }
@@ -80,9 +88,10 @@ fn compiler_flags() -> Vec<String> {
     let pkg_config = env::var_os("PKG_CONFIG").unwrap_or_else(|| "pkg-config".into());
     let output = Command::new(pkg_config).args(["--cflags", "libdpdk"]).output();
     match output {
-        Ok(output) if output.status.success() => {
-            String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
-        }
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
         _ => fail("pkg-config --cflags libdpdk failed, though it found libdpdk"),
     }
 }

@@ -64,3 +64,11 @@ static inline int rte_errno_(void)
 {
 	return rte_errno;
 }
+
+/* `link_status` is a bit-field, and since 24.11 in an unnamed union: read here. */
+static inline int rte_eth_link_is_up_(uint16_t port_id)
+{
+	struct rte_eth_link link;
+
+	return rte_eth_link_get_nowait(port_id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+}

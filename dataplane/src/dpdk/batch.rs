@@ -23,7 +23,10 @@ impl Batch {
     /// No packets.
     #[inline]
     pub const fn new() -> Self {
-        Batch { length: 0, packets: [const { MaybeUninit::uninit() }; BURST] }
+        Batch {
+            length: 0,
+            packets: [const { MaybeUninit::uninit() }; BURST],
+        }
     }
 
     /// How many packets it holds.
@@ -47,7 +50,9 @@ impl Batch {
     /// Adds a packet at the end, or gives it back if there is no room.
     #[inline]
     pub fn push(&mut self, packet: Mbuf) -> Result<(), Mbuf> {
-        let Some(slot) = self.packets.get_mut(self.length) else { return Err(packet) };
+        let Some(slot) = self.packets.get_mut(self.length) else {
+            return Err(packet);
+        };
         slot.write(packet);
         self.length += 1;
         Ok(())
@@ -84,7 +89,11 @@ impl Batch {
             self.forget_front(count);
         }
         let taken = ManuallyDrop::new(taken);
-        Drain { batch: taken, next: 0, length: count }
+        Drain {
+            batch: taken,
+            next: 0,
+            length: count,
+        }
     }
 
     /// Gives all packets' buffers back.
@@ -94,6 +103,19 @@ impl Batch {
             let count = std::mem::take(&mut self.length);
             // SAFETY: the first `count` packets are owned, and no longer counted.
             unsafe { dpdk_sys::rte_pktmbuf_free_bulk(self.raw_mut(), count as u32) };
+        }
+    }
+
+    /// Gives the buffers of the first `count` packets back (or of all, if there are fewer); those left move up.
+    #[inline]
+    pub fn free_front(&mut self, count: usize) {
+        let count = count.min(self.length);
+        if count > 0 {
+            // SAFETY: the first `count` packets are owned, and forgotten as they are freed.
+            unsafe {
+                dpdk_sys::rte_pktmbuf_free_bulk(self.raw_mut(), count as u32);
+                self.forget_front(count);
+            }
         }
     }
 
@@ -133,7 +155,10 @@ impl Batch {
     #[inline]
     pub(crate) fn room(&mut self) -> (*mut *mut rte_mbuf, u16) {
         // SAFETY: `length` is at most BURST: one past the end at most.
-        (unsafe { self.raw_mut().add(self.length) }, (BURST - self.length) as u16)
+        (
+            unsafe { self.raw_mut().add(self.length) },
+            (BURST - self.length) as u16,
+        )
     }
 
     /// Counts packets that were written into [`room`](Self::room).
@@ -156,7 +181,13 @@ impl Batch {
         self.length -= count;
         if self.length > 0 {
             // SAFETY: both ranges lie in the array; the packets left are moved, not copied.
-            unsafe { ptr::copy(self.packets.as_ptr().add(count), self.packets.as_mut_ptr(), self.length) };
+            unsafe {
+                ptr::copy(
+                    self.packets.as_ptr().add(count),
+                    self.packets.as_mut_ptr(),
+                    self.length,
+                )
+            };
         }
     }
 }

@@ -38,17 +38,31 @@ pub enum EalError {
     #[error("DPDK runs once a process, and it has been started before; restart the process")]
     AlreadyStarted,
     #[error("{field} = {value}: {why}")]
-    Config { field: &'static str, value: String, why: String },
-    #[error("worker_cpus: CPU {cpu} may not be used by this process, only {allowed}; change worker_cpus or the cgroup")]
+    Config {
+        field: &'static str,
+        value: String,
+        why: String,
+    },
+    #[error(
+        "worker_cpus: CPU {cpu} may not be used by this process, only {allowed}; change worker_cpus or the cgroup"
+    )]
     CpuNotAllowed { cpu: u16, allowed: String },
     #[error(
         "hugepages: {needed_mib} MiB are needed (memory_mib), {free_mib} MiB are free of {total_mib} MiB; \
          reserve more with hugepage-setup, lower memory_mib, or set no_huge = true"
     )]
-    Hugepages { needed_mib: u64, free_mib: u64, total_mib: u64 },
-    #[error("no permission: {reason}; run as root, or give the process CAP_IPC_LOCK and a writable /run/dpdk")]
+    Hugepages {
+        needed_mib: u64,
+        free_mib: u64,
+        total_mib: u64,
+    },
+    #[error(
+        "no permission: {reason}; run as root, or give the process CAP_IPC_LOCK and a writable /run/dpdk"
+    )]
     Permission { reason: String },
-    #[error("memory: {needed_mib} MiB could not be had: {reason}; lower memory_mib, or check the cgroup's limits")]
+    #[error(
+        "memory: {needed_mib} MiB could not be had: {reason}; lower memory_mib, or check the cgroup's limits"
+    )]
     Memory { needed_mib: u64, reason: String },
     #[error("DPDK does not start: {reason}")]
     Init { reason: String },
@@ -81,7 +95,9 @@ impl Eal {
             .join()
             .unwrap_or(Some(libc::EFAULT));
         match failed {
-            None => Ok(Eal { worker_cpus: config.worker_cpus.clone() }),
+            None => Ok(Eal {
+                worker_cpus: config.worker_cpus.clone(),
+            }),
             Some(number) => Err(explain(config, number, log::since(before))),
         }
     }
@@ -119,20 +135,35 @@ impl Drop for Eal {
 }
 
 fn check(config: &EalConfig) -> Result<(), EalError> {
-    let bad = |field, value: String, why: &str| EalError::Config { field, value, why: why.to_owned() };
+    let bad = |field, value: String, why: &str| EalError::Config {
+        field,
+        value,
+        why: why.to_owned(),
+    };
     let cpus = &config.worker_cpus;
     if cpus.is_empty() {
         return Err(bad("worker_cpus", "[]".to_owned(), "name at least one CPU"));
     }
     let most = dpdk_sys::RTE_MAX_LCORE as usize - 1;
     if cpus.len() > most {
-        return Err(bad("worker_cpus", format!("{} CPUs", cpus.len()), &format!("DPDK takes {most} at most")));
+        return Err(bad(
+            "worker_cpus",
+            format!("{} CPUs", cpus.len()),
+            &format!("DPDK takes {most} at most"),
+        ));
     }
     if let Some(twice) = cpus.iter().enumerate().find(|(n, cpu)| cpus[..*n].contains(cpu)) {
-        return Err(bad("worker_cpus", format!("{cpus:?}"), &format!("CPU {} is named twice", twice.1)));
+        return Err(bad(
+            "worker_cpus",
+            format!("{cpus:?}"),
+            &format!("CPU {} is named twice", twice.1),
+        ));
     }
     let prefix_fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if config.file_prefix.is_empty() || config.file_prefix.len() > 64 || !config.file_prefix.chars().all(prefix_fits) {
+    if config.file_prefix.is_empty()
+        || config.file_prefix.len() > 64
+        || !config.file_prefix.chars().all(prefix_fits)
+    {
         return Err(bad(
             "file_prefix",
             format!("\"{}\"", config.file_prefix),
@@ -140,18 +171,30 @@ fn check(config: &EalConfig) -> Result<(), EalError> {
         ));
     }
     if config.memory_mib == 0 {
-        return Err(bad("memory_mib", "0".to_owned(), "DPDK needs memory; 512 is a small start"));
+        return Err(bad(
+            "memory_mib",
+            "0".to_owned(),
+            "DPDK needs memory; 512 is a small start",
+        ));
     }
     for device in &config.pci_devices {
         if !is_pci_address(device.split(',').next().unwrap_or_default()) {
-            return Err(bad("pci_devices", format!("\"{device}\""), "write a PCI address such as 0000:03:00.0"));
+            return Err(bad(
+                "pci_devices",
+                format!("\"{device}\""),
+                "write a PCI address such as 0000:03:00.0",
+            ));
         }
     }
     if !config.no_huge {
         let (total_mib, free_mib) = hugepages(Path::new("/sys/kernel/mm/hugepages"));
         let needed_mib = u64::from(config.memory_mib);
         if free_mib < needed_mib {
-            return Err(EalError::Hugepages { needed_mib, free_mib, total_mib });
+            return Err(EalError::Hugepages {
+                needed_mib,
+                free_mib,
+                total_mib,
+            });
         }
     }
     Ok(())
@@ -162,7 +205,9 @@ pub(crate) fn is_pci_address(text: &str) -> bool {
     let hex = |part: &str, most: usize| {
         !part.is_empty() && part.len() <= most && part.chars().all(|c| c.is_ascii_hexdigit())
     };
-    let Some((front, function)) = text.rsplit_once('.') else { return false };
+    let Some((front, function)) = text.rsplit_once('.') else {
+        return false;
+    };
     let parts: Vec<&str> = front.split(':').collect();
     let address = match parts[..] {
         [bus, device] => hex(bus, 2) && hex(device, 2),
@@ -174,16 +219,26 @@ pub(crate) fn is_pci_address(text: &str) -> bool {
 
 /// Total and free hugepages of all sizes, MiB.
 fn hugepages(directory: &Path) -> (u64, u64) {
-    let Ok(sizes) = fs::read_dir(directory) else { return (0, 0) };
+    let Ok(sizes) = fs::read_dir(directory) else {
+        return (0, 0);
+    };
     let mut sum = (0, 0);
     for size in sizes.flatten() {
         let name = size.file_name();
         let kib = name
             .to_str()
-            .and_then(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok())
+            .and_then(|name| {
+                name.strip_prefix("hugepages-")?
+                    .strip_suffix("kB")?
+                    .parse::<u64>()
+                    .ok()
+            })
             .unwrap_or(0);
         let pages = |file: &str| {
-            fs::read_to_string(size.path().join(file)).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0)
+            fs::read_to_string(size.path().join(file))
+                .ok()
+                .and_then(|text| text.trim().parse::<u64>().ok())
+                .unwrap_or(0)
         };
         sum.0 += pages("nr_hugepages") * kib / 1024;
         sum.1 += pages("free_hugepages") * kib / 1024;
@@ -202,7 +257,9 @@ fn allowed_cpus() -> Result<Vec<u16>, EalError> {
         set
     };
     // SAFETY: the indices are below CPU_SETSIZE.
-    Ok((0..libc::CPU_SETSIZE as u16).filter(|cpu| unsafe { libc::CPU_ISSET(usize::from(*cpu), &set) }).collect())
+    Ok((0..libc::CPU_SETSIZE as u16)
+        .filter(|cpu| unsafe { libc::CPU_ISSET(usize::from(*cpu), &set) })
+        .collect())
 }
 
 fn list(cpus: &[u16]) -> String {
@@ -211,7 +268,10 @@ fn list(cpus: &[u16]) -> String {
 
 fn arguments(config: &EalConfig, allowed: &[u16]) -> Result<Vec<CString>, EalError> {
     if let Some(cpu) = config.worker_cpus.iter().find(|cpu| !allowed.contains(cpu)) {
-        return Err(EalError::CpuNotAllowed { cpu: *cpu, allowed: list(allowed) });
+        return Err(EalError::CpuNotAllowed {
+            cpu: *cpu,
+            allowed: list(allowed),
+        });
     }
     let mut lcores = format!("0@({})", list(allowed));
     for (worker, cpu) in config.worker_cpus.iter().enumerate() {
@@ -271,7 +331,11 @@ fn init(arguments: Vec<CString>) -> Option<i32> {
 
 fn explain(config: &EalConfig, number: i32, said: Option<String>) -> EalError {
     let said = said.unwrap_or_default();
-    let reason = if said.is_empty() { errno_text(number) } else { format!("{} ({said})", errno_text(number)) };
+    let reason = if said.is_empty() {
+        errno_text(number)
+    } else {
+        format!("{} ({said})", errno_text(number))
+    };
     let lower = reason.to_lowercase();
     let needed_mib = u64::from(config.memory_mib);
     if matches!(number, libc::EACCES | libc::EPERM)
@@ -305,21 +369,51 @@ mod tests {
         for good in ["0000:03:00.0", "03:00.7", "10000:e1:1f.3"] {
             assert!(is_pci_address(good), "{good}");
         }
-        for bad in ["", "eth1", "03:00", "03:00.8", "0000:003:00.0", "net_null0", "::.0", "0:0:0:0.0"] {
+        for bad in [
+            "",
+            "eth1",
+            "03:00",
+            "03:00.8",
+            "0000:003:00.0",
+            "net_null0",
+            "::.0",
+            "0:0:0:0.0",
+        ] {
             assert!(!is_pci_address(bad), "{bad}");
         }
     }
 
     #[test]
     fn too_few_hugepages_are_refused_with_the_figures() {
-        let error = check(&EalConfig { no_huge: false, memory_mib: u32::MAX, ..config() }).unwrap_err();
-        assert!(matches!(error, EalError::Hugepages { needed_mib: 0xffff_ffff, .. }), "{error}");
+        let error = check(&EalConfig {
+            no_huge: false,
+            memory_mib: u32::MAX,
+            ..config()
+        })
+        .unwrap_err();
+        assert!(
+            matches!(
+                error,
+                EalError::Hugepages {
+                    needed_mib: 0xffff_ffff,
+                    ..
+                }
+            ),
+            "{error}"
+        );
         assert!(error.to_string().contains("hugepage-setup"), "{error}");
     }
 
     #[test]
     fn a_cpu_outside_of_the_allowed_ones_is_refused() {
-        let error = arguments(&EalConfig { worker_cpus: vec![0, 700], ..config() }, &[0, 1]).unwrap_err();
+        let error = arguments(
+            &EalConfig {
+                worker_cpus: vec![0, 700],
+                ..config()
+            },
+            &[0, 1],
+        )
+        .unwrap_err();
         assert_eq!(
             error.to_string(),
             "worker_cpus: CPU 700 may not be used by this process, only 0,1; change worker_cpus or the cgroup"
@@ -329,11 +423,41 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_refused_by_name() {
         for (config, field) in [
-            (EalConfig { worker_cpus: vec![], ..config() }, "worker_cpus"),
-            (EalConfig { worker_cpus: vec![1, 1], ..config() }, "worker_cpus"),
-            (EalConfig { memory_mib: 0, ..config() }, "memory_mib"),
-            (EalConfig { file_prefix: "../x".to_owned(), ..config() }, "file_prefix"),
-            (EalConfig { pci_devices: vec!["eth1".to_owned()], ..config() }, "pci_devices"),
+            (
+                EalConfig {
+                    worker_cpus: vec![],
+                    ..config()
+                },
+                "worker_cpus",
+            ),
+            (
+                EalConfig {
+                    worker_cpus: vec![1, 1],
+                    ..config()
+                },
+                "worker_cpus",
+            ),
+            (
+                EalConfig {
+                    memory_mib: 0,
+                    ..config()
+                },
+                "memory_mib",
+            ),
+            (
+                EalConfig {
+                    file_prefix: "../x".to_owned(),
+                    ..config()
+                },
+                "file_prefix",
+            ),
+            (
+                EalConfig {
+                    pci_devices: vec!["eth1".to_owned()],
+                    ..config()
+                },
+                "pci_devices",
+            ),
         ] {
             assert!(check(&config).unwrap_err().to_string().starts_with(field));
         }
@@ -341,7 +465,17 @@ mod tests {
 
     #[test]
     fn each_worker_is_an_lcore_pinned_to_its_cpu() {
-        let arguments = arguments(&EalConfig { worker_cpus: vec![1, 3], ..config() }, &[0, 1, 3]).unwrap();
-        assert!(arguments.contains(&c"--lcores=0@(0,1,3),1@1,2@3".to_owned()), "{arguments:?}");
+        let arguments = arguments(
+            &EalConfig {
+                worker_cpus: vec![1, 3],
+                ..config()
+            },
+            &[0, 1, 3],
+        )
+        .unwrap();
+        assert!(
+            arguments.contains(&c"--lcores=0@(0,1,3),1@1,2@3".to_owned()),
+            "{arguments:?}"
+        );
     }
 }

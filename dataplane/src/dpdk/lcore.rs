@@ -103,7 +103,11 @@ impl Running {
 
     /// It has returned, or panicked.
     pub fn is_finished(&self) -> bool {
-        self.outcome.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.outcome
+            .ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
     }
 
     /// Sleeps until it returns; the lcore is then free for the next closure.
@@ -112,7 +116,13 @@ impl Running {
         let result = loop {
             match ended.take() {
                 Some(result) => break result,
-                None => ended = self.outcome.changed.wait(ended).unwrap_or_else(PoisonError::into_inner),
+                None => {
+                    ended = self
+                        .outcome
+                        .changed
+                        .wait(ended)
+                        .unwrap_or_else(PoisonError::into_inner)
+                }
             }
         };
         drop(ended);

@@ -54,9 +54,15 @@ pub(super) fn start() -> std::io::Result<()> {
         libc::setvbuf(stream, std::ptr::null_mut(), libc::_IOLBF, 1024);
         dpdk_sys::rte_openlog_stream(stream.cast());
     }
-    let collector = Collector { state: Mutex::default(), changed: Condvar::new(), pipe: Mutex::new(File::from(ours)) };
+    let collector = Collector {
+        state: Mutex::default(),
+        changed: Condvar::new(),
+        pipe: Mutex::new(File::from(ours)),
+    };
     if COLLECTOR.set(collector).is_ok() {
-        thread::Builder::new().name("dpdk-log".to_owned()).spawn(move || collect(File::from(read)))?;
+        thread::Builder::new()
+            .name("dpdk-log".to_owned())
+            .spawn(move || collect(File::from(read)))?;
     }
     Ok(())
 }
@@ -126,7 +132,11 @@ pub struct Mark(u64);
 pub fn mark() -> Mark {
     Mark(COLLECTOR.get().map_or(0, |collector| {
         synchronise(collector);
-        collector.state.lock().unwrap_or_else(PoisonError::into_inner).number
+        collector
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .number
     }))
 }
 
@@ -151,11 +161,19 @@ fn synchronise(collector: &Collector) {
     let wanted = state.next_marker;
     drop(state);
     let text = format!("{MARKER}{wanted}\n");
-    let written = collector.pipe.lock().unwrap_or_else(PoisonError::into_inner).write_all(text.as_bytes());
+    let written = collector
+        .pipe
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .write_all(text.as_bytes());
     if written.is_err() {
         return;
     }
     let state = collector.state.lock().unwrap_or_else(PoisonError::into_inner);
     let limit = Duration::from_millis(100);
-    drop(collector.changed.wait_timeout_while(state, limit, |state| state.marker < wanted));
+    drop(
+        collector
+            .changed
+            .wait_timeout_while(state, limit, |state| state.marker < wanted),
+    );
 }

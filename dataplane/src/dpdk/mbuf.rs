@@ -11,11 +11,11 @@ use std::{
     slice,
 };
 
-use dpdk_sys::rte_mbuf;
 use super::{
     mempool::Mempool,
     offload::{FAMILY_FLAGS, OFFLOAD_FLAGS},
 };
+use dpdk_sys::rte_mbuf;
 
 /// An owned packet; dropping it gives its buffers back.
 #[repr(transparent)]
@@ -219,7 +219,8 @@ impl Mbuf {
         // SAFETY: `segment` belongs to this chain; what comes after it is cut off and freed, once.
         unsafe {
             Self::member::<u16>(segment, dpdk_sys::RTE_MBUF_OFFSET_DATA_LEN_).write(left as u16);
-            let rest = Self::member::<*mut rte_mbuf>(segment, dpdk_sys::RTE_MBUF_OFFSET_NEXT_).replace(ptr::null_mut());
+            let rest = Self::member::<*mut rte_mbuf>(segment, dpdk_sys::RTE_MBUF_OFFSET_NEXT_)
+                .replace(ptr::null_mut());
             free_chain(rest);
         }
         self.set(dpdk_sys::RTE_MBUF_OFFSET_NB_SEGS_, kept);
@@ -245,6 +246,13 @@ impl Mbuf {
             let (buffer, offset) = Self::buffer_and_offset(last);
             Some(slice::from_raw_parts_mut(buffer.add(offset + length), count))
         }
+    }
+
+    /// Makes a packet of one segment empty, to be filled again.
+    pub(crate) fn clear(&mut self) {
+        debug_assert!(self.is_contiguous());
+        self.set(dpdk_sys::RTE_MBUF_OFFSET_DATA_LEN_, 0u16);
+        self.set(dpdk_sys::RTE_MBUF_OFFSET_PKT_LEN_, 0u32);
     }
 
     /// Sees to it that the first `count` bytes are in the first segment, by moving them there from the next ones.
@@ -274,7 +282,8 @@ impl Mbuf {
                 unsafe {
                     let start = Self::member::<u16>(second, dpdk_sys::RTE_MBUF_OFFSET_DATA_OFF_);
                     start.write(start.read() + left as u16);
-                    Self::member::<u16>(second, dpdk_sys::RTE_MBUF_OFFSET_DATA_LEN_).write((length - left) as u16);
+                    Self::member::<u16>(second, dpdk_sys::RTE_MBUF_OFFSET_DATA_LEN_)
+                        .write((length - left) as u16);
                 }
                 break;
             }
@@ -319,7 +328,10 @@ impl Mbuf {
     /// The segments' bytes, in order.
     #[inline]
     pub fn segment_slices(&self) -> SegmentSlices<'_> {
-        SegmentSlices { next: Some(self.0), packet: std::marker::PhantomData }
+        SegmentSlices {
+            next: Some(self.0),
+            packet: std::marker::PhantomData,
+        }
     }
 
     /// Runs over the segments' bytes, to write them.
@@ -371,7 +383,8 @@ impl Mbuf {
     /// A copy of the packet in buffers of its own, with its pending offloads. None: the pool is empty.
     pub fn clone_deep(&self, pool: &Mempool) -> Option<Mbuf> {
         // SAFETY: the packet and the pool are valid; the copy is a new chain that belongs to us.
-        NonNull::new(unsafe { dpdk_sys::rte_pktmbuf_copy(self.0.as_ptr(), pool.as_raw(), 0, u32::MAX) }).map(Mbuf)
+        NonNull::new(unsafe { dpdk_sys::rte_pktmbuf_copy(self.0.as_ptr(), pool.as_raw(), 0, u32::MAX) })
+            .map(Mbuf)
     }
 
     /// Forgets what the receiving device said of the packet (its hash, type, tags and checksum results); pending
@@ -457,4 +470,3 @@ impl<'a> Iterator for SegmentSlices<'a> {
         Some(unsafe { slice::from_raw_parts(buffer.add(offset), usize::from(Mbuf::segment_length(segment))) })
     }
 }
-

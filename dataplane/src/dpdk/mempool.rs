@@ -8,11 +8,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{
-    batch::Batch,
-    errno_text, last_errno,
-    mbuf::Mbuf,
-};
+use super::{batch::Batch, errno_text, last_errno, mbuf::Mbuf};
 
 /// Bytes of a packet that one buffer holds; longer packets are chains.
 pub const DATA_ROOM: u16 = 2048;
@@ -69,7 +65,15 @@ impl Mempool {
     /// Makes a pool of `count` buffers of [`DATA_ROOM`] bytes each, with `cache` of them kept at hand by each worker
     /// (cut to what DPDK allows: 512, and two thirds of `count`).
     pub fn new(name: &str, count: u32, cache: u32) -> Result<Mempool, MempoolError> {
-        let bad_name = |why| MempoolError::Name { name: name.to_owned(), why };
+        Mempool::with_room(name, count, cache, DATA_ROOM)
+    }
+
+    /// As [`new`](Self::new), with buffers of `room` bytes: for drivers that cannot spread a packet over several.
+    pub fn with_room(name: &str, count: u32, cache: u32, room: u16) -> Result<Mempool, MempoolError> {
+        let bad_name = |why| MempoolError::Name {
+            name: name.to_owned(),
+            why,
+        };
         let c_name = CString::new(name).map_err(|_| bad_name("has a NUL byte"))?;
         if name.is_empty() || name.len() > 25 {
             return Err(bad_name("must have 1 to 25 bytes"));
@@ -82,7 +86,7 @@ impl Mempool {
                 count,
                 cache,
                 0,
-                DATA_ROOM + HEADROOM,
+                room.saturating_add(HEADROOM),
                 dpdk_sys::SOCKET_ID_ANY_,
             )
         };
@@ -92,9 +96,13 @@ impl Mempool {
             libc::ENOMEM => MempoolError::Memory {
                 name: name.to_owned(),
                 count,
-                mib: u64::from(count) * (u64::from(DATA_ROOM + HEADROOM) + 192) / (1 << 20) + 1,
+                mib: u64::from(count) * (u64::from(room) + 320) / (1 << 20) + 1,
             },
-            other => MempoolError::Other { name: name.to_owned(), count, reason: errno_text(other) },
+            other => MempoolError::Other {
+                name: name.to_owned(),
+                count,
+                reason: errno_text(other),
+            },
         })
     }
 
@@ -137,7 +145,9 @@ impl Mempool {
     /// Name of the pool.
     pub fn name(&self) -> String {
         // SAFETY: the pool keeps its name, NUL-terminated, in an array of its own.
-        unsafe { CStr::from_ptr((*self.0.as_ptr()).name.as_ptr()) }.to_string_lossy().into_owned()
+        unsafe { CStr::from_ptr((*self.0.as_ptr()).name.as_ptr()) }
+            .to_string_lossy()
+            .into_owned()
     }
 
     /// For DPDK's calls.
@@ -153,7 +163,11 @@ impl Drop for Mempool {
             // SAFETY: no buffer is out, and this was the pool's only owner.
             unsafe { dpdk_sys::rte_mempool_free(self.0.as_ptr()) };
         } else {
-            tracing::warn!(pool = self.name(), in_use = self.in_use(), "packet pool kept: buffers are still out");
+            tracing::warn!(
+                pool = self.name(),
+                in_use = self.in_use(),
+                "packet pool kept: buffers are still out"
+            );
         }
     }
 }

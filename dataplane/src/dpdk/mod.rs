@@ -12,11 +12,11 @@ pub mod mbuf;
 pub mod mempool;
 pub mod offload;
 
-pub use eal::{Eal, EalConfig, EalError};
 pub use batch::{BURST, Batch};
+pub use eal::{Eal, EalConfig, EalError};
 pub use mbuf::Mbuf;
-pub use offload::{BadOffload, HeaderLengths, Pending, Transport};
 pub use mempool::{Mempool, MempoolError};
+pub use offload::{BadOffload, HeaderLengths, Pending, Transport};
 
 #[allow(unsafe_code)]
 mod errno {
@@ -25,7 +25,9 @@ mod errno {
     /// DPDK's words for an error number of its own or of the system (given positive or negative).
     pub(crate) fn text(number: i32) -> String {
         // SAFETY: rte_strerror returns a string in static or thread-local memory, copied before the next call.
-        unsafe { CStr::from_ptr(dpdk_sys::rte_strerror(number.abs())) }.to_string_lossy().into_owned()
+        unsafe { CStr::from_ptr(dpdk_sys::rte_strerror(number.abs())) }
+            .to_string_lossy()
+            .into_owned()
     }
 
     /// This thread's `rte_errno`.

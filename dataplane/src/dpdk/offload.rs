@@ -13,12 +13,10 @@ use super::mbuf::Mbuf;
 /// 40 bytes of options. A guest that asks for less wants many packets for few bytes.
 pub const SMALLEST_SEGMENT: u16 = 8;
 
-pub(super) const OFFLOAD_FLAGS: u64 = dpdk_sys::RTE_MBUF_F_TX_L4_MASK
-    | dpdk_sys::RTE_MBUF_F_TX_TCP_SEG
-    | dpdk_sys::RTE_MBUF_F_TX_UDP_SEG;
-pub(super) const FAMILY_FLAGS: u64 = dpdk_sys::RTE_MBUF_F_TX_IPV4
-    | dpdk_sys::RTE_MBUF_F_TX_IPV6
-    | dpdk_sys::RTE_MBUF_F_TX_IP_CKSUM;
+pub(super) const OFFLOAD_FLAGS: u64 =
+    dpdk_sys::RTE_MBUF_F_TX_L4_MASK | dpdk_sys::RTE_MBUF_F_TX_TCP_SEG | dpdk_sys::RTE_MBUF_F_TX_UDP_SEG;
+pub(super) const FAMILY_FLAGS: u64 =
+    dpdk_sys::RTE_MBUF_F_TX_IPV4 | dpdk_sys::RTE_MBUF_F_TX_IPV6 | dpdk_sys::RTE_MBUF_F_TX_IP_CKSUM;
 
 /// What was left to the device and is still to be done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,7 +69,11 @@ impl Mbuf {
     /// and the segments asked for have a sane size.
     #[inline]
     pub fn pending(&self) -> Result<Pending, BadOffload> {
-        if self.is_pending() { self.checked_pending() } else { Ok(Pending::default()) }
+        if self.is_pending() {
+            self.checked_pending()
+        } else {
+            Ok(Pending::default())
+        }
     }
 
     /// Something is pending: one look at the flags, unchecked.
@@ -85,7 +87,11 @@ impl Mbuf {
         let HeaderLengths { l2, l3, l4 } = self.header_lengths();
         let first = usize::from(Self::segment_length(self.0));
         let before_l4 = usize::from(l2) + usize::from(l3);
-        let shortest_l3 = if flags & dpdk_sys::RTE_MBUF_F_TX_IPV6 != 0 { 40 } else { 20 };
+        let shortest_l3 = if flags & dpdk_sys::RTE_MBUF_F_TX_IPV6 != 0 {
+            40
+        } else {
+            20
+        };
         if l2 < 14 || l3 < shortest_l3 || flags & FAMILY_FLAGS == 0 {
             return Err(BadOffload);
         }
@@ -98,7 +104,10 @@ impl Mbuf {
                 return Err(BadOffload);
             }
             let several = self.len() - headers > usize::from(segment);
-            return Ok(Pending { checksum: true, segment: several.then_some(segment) });
+            return Ok(Pending {
+                checksum: true,
+                segment: several.then_some(segment),
+            });
         }
         let shortest_l4 = match transport {
             dpdk_sys::RTE_MBUF_F_TX_TCP_CKSUM => 20,
@@ -108,7 +117,10 @@ impl Mbuf {
         if before_l4 + shortest_l4 > first {
             return Err(BadOffload);
         }
-        Ok(Pending { checksum: true, segment: None })
+        Ok(Pending {
+            checksum: true,
+            segment: None,
+        })
     }
 
     /// Which checksum is pending; None if none is.
@@ -122,6 +134,22 @@ impl Mbuf {
         }
     }
 
+    /// The packet whose offloads are pending is IPv6.
+    pub fn pending_ipv6(&self) -> bool {
+        self.get::<u64>(dpdk_sys::RTE_MBUF_OFFSET_OL_FLAGS_) & dpdk_sys::RTE_MBUF_F_TX_IPV6 != 0
+    }
+
+    /// Notes that the sender's request contradicts the packet: [`pending`](Self::pending) is an error from now on.
+    pub(crate) fn set_bad_offload(&mut self) {
+        // SCTP checksums are never left to weft, so this one alone cannot be a real request.
+        let flags = self.get::<u64>(dpdk_sys::RTE_MBUF_OFFSET_OL_FLAGS_) & !(OFFLOAD_FLAGS | FAMILY_FLAGS);
+        self.set(
+            dpdk_sys::RTE_MBUF_OFFSET_OL_FLAGS_,
+            flags | dpdk_sys::RTE_MBUF_F_TX_SCTP_CKSUM,
+        );
+        self.set(dpdk_sys::RTE_MBUF_OFFSET_TX_OFFLOAD_, 0u64);
+    }
+
     /// Leaves a checksum, and with `segment` also segmentation, to the device. The checksum field must hold the pseudo
     /// header's sum.
     pub fn set_pending(
@@ -131,12 +159,17 @@ impl Mbuf {
         lengths: HeaderLengths,
         segment: Option<u16>,
     ) {
-        let mut flags = self.get::<u64>(dpdk_sys::RTE_MBUF_OFFSET_OL_FLAGS_) & !(OFFLOAD_FLAGS | FAMILY_FLAGS);
+        let mut flags =
+            self.get::<u64>(dpdk_sys::RTE_MBUF_OFFSET_OL_FLAGS_) & !(OFFLOAD_FLAGS | FAMILY_FLAGS);
         flags |= match transport {
             Transport::Tcp => dpdk_sys::RTE_MBUF_F_TX_TCP_CKSUM,
             Transport::Udp => dpdk_sys::RTE_MBUF_F_TX_UDP_CKSUM,
         };
-        flags |= if ipv6 { dpdk_sys::RTE_MBUF_F_TX_IPV6 } else { dpdk_sys::RTE_MBUF_F_TX_IPV4 };
+        flags |= if ipv6 {
+            dpdk_sys::RTE_MBUF_F_TX_IPV6
+        } else {
+            dpdk_sys::RTE_MBUF_F_TX_IPV4
+        };
         if segment.is_some() {
             flags |= dpdk_sys::RTE_MBUF_F_TX_TCP_SEG;
         }
@@ -155,7 +188,11 @@ impl Mbuf {
     /// Lengths of the headers that pending offloads count from.
     #[inline]
     pub fn header_lengths(&self) -> HeaderLengths {
-        HeaderLengths { l2: self.offload_bits(L2), l3: self.offload_bits(L3), l4: self.offload_bits(L4) }
+        HeaderLengths {
+            l2: self.offload_bits(L2),
+            l3: self.offload_bits(L3),
+            l4: self.offload_bits(L4),
+        }
     }
 
     /// Keeps the lengths right when a header is taken off or put in front while offloads are pending.

@@ -8,12 +8,17 @@
 //! are fewer transmit queues than workers, the driver serialises those that share one (a spin lock held for a burst).
 //! No call allocates; what system calls and locks each driver makes itself, its file says.
 
+pub mod address;
+mod attach;
+mod claim;
+mod device;
 pub mod error;
 pub mod ethdev;
-pub mod kernel_quiet;
-pub mod netlink;
+mod kernel_quiet;
+mod netlink;
 pub mod tap;
 pub mod vhost;
+mod virtio;
 
 use weft_packet::Mac;
 
@@ -70,13 +75,19 @@ pub fn open(spec: &DeviceSpec, context: &OpenContext<'_>) -> Result<Driver, Open
         DeviceSpec::Ethdev { device, queues } => {
             ethdev::Ethdev::open(device, *queues, context).map(Driver::Ethdev)
         }
-        DeviceSpec::VhostUser { socket, server, queues } => {
-            vhost::Vhost::open(socket, *server, *queues, context).map(Driver::Vhost)
-        }
-        DeviceSpec::Tap { interface, queues, netns } => {
-            tap::Tap::open(interface, *queues, netns.as_deref(), context).map(Driver::Tap)
-        }
-        DeviceSpec::Vlan { .. } => Err(OpenError::NoDevice { port: context.name.to_owned() }),
+        DeviceSpec::VhostUser {
+            socket,
+            server,
+            queues,
+        } => vhost::Vhost::open(socket, *server, *queues, context).map(Driver::Vhost),
+        DeviceSpec::Tap {
+            interface,
+            queues,
+            netns,
+        } => tap::Tap::open(interface, *queues, netns.as_deref(), context).map(Driver::Tap),
+        DeviceSpec::Vlan { .. } => Err(OpenError::NoDevice {
+            port: context.name.to_owned(),
+        }),
     }
 }
 
