@@ -10,6 +10,7 @@ pub mod dpdk;
 pub mod drops;
 pub mod pipeline;
 pub mod port;
+pub mod shared;
 pub mod snapshot;
 pub mod statistics;
 pub mod view;

@@ -1,0 +1,349 @@
+//! Start, loop and stop of the control thread; [`Handle`] is how the rest of the process talks to it.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crossbeam::{
+    channel::{self, Receiver, RecvTimeoutError, Sender},
+    queue::ArrayQueue,
+};
+use weft_packet::{arp, nd};
+use weft_table::{
+    PortId, WorkerId,
+    flow::{FlowConfig, FlowTable},
+    rcu::{Domain, Published, Writer},
+    stamps::Stamps,
+};
+
+use super::{Applied, ChangeError, MAX_WORKERS, Refused, StartError, neighbours::Request, state::State};
+use crate::{
+    Config,
+    change::Change,
+    dpdk::{Eal, EalConfig, Mempool, clock, lcore::Running},
+    port::OpenContext,
+    shared::{PUNT_RING, Punt, Shared, WorkerShared},
+    snapshot::Snapshot,
+    view::{FlowFilter, FlowRecord, PortState, Statistics},
+    worker::Worker,
+};
+
+/// How long an answer waits for the workers to follow.
+const EFFECTIVE_WITHIN: Duration = Duration::from_secs(1);
+/// Between two looks at the workers' punts.
+const TICK: Duration = Duration::from_millis(2);
+/// Between two looks at the links.
+const LINK_TICK: Duration = Duration::from_millis(100);
+/// A worker that has not come round for so long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+enum Command {
+    Apply(Vec<Change>, Sender<Result<Applied, Refused>>),
+    Statistics(Sender<Statistics>),
+    Flows(FlowFilter, usize, Sender<Vec<FlowRecord>>),
+    PortState(PortId, Sender<Option<PortState>>),
+    Stop,
+}
+
+/// The way to the control thread. Dropping it stops the workers and closes the ports.
+pub struct Handle {
+    commands: Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    /// See [`Dataplane::apply`](crate::Dataplane::apply).
+    pub fn apply(&self, batch: Vec<Change>) -> Result<Applied, Refused> {
+        self.ask(|reply| Command::Apply(batch, reply))
+            .unwrap_or(Err(Refused { index: 0, reason: ChangeError::Stopping }))
+    }
+
+    /// Counters of everything.
+    pub fn statistics(&self) -> Statistics {
+        self.ask(Command::Statistics).unwrap_or_default()
+    }
+
+    /// Sessions that match.
+    pub fn flows(&self, filter: FlowFilter, limit: usize) -> Vec<FlowRecord> {
+        self.ask(|reply| Command::Flows(filter, limit, reply)).unwrap_or_default()
+    }
+
+    /// What a device says of itself.
+    pub fn port_state(&self, port: PortId) -> Option<PortState> {
+        self.ask(|reply| Command::PortState(port, reply)).flatten()
+    }
+
+    /// None: the control thread is gone.
+    fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = channel::bounded(1);
+        self.commands.send(command(reply)).ok()?;
+        answer.recv().ok()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let _ = self.commands.send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts EAL, the workers and the control thread.
+pub fn start(config: Config) -> Result<Handle, StartError> {
+    let count = config.worker_cpus.len();
+    if count == 0 {
+        return Err(StartError::NoWorker);
+    }
+    if count > MAX_WORKERS {
+        return Err(StartError::TooManyWorkers(count));
+    }
+    let eal = Eal::start(&EalConfig {
+        worker_cpus: config.worker_cpus.clone(),
+        no_huge: config.no_huge,
+        memory_mib: config.memory_mib,
+        file_prefix: config.file_prefix.clone(),
+        pci_devices: config.pci_devices.clone(),
+    })?;
+    let pool = Mempool::new("weft", config.mbufs, 512)?;
+    let (domain, writer) = Domain::new();
+    let stamps = Arc::new(Stamps::new(!config.no_huge));
+    let sessions = FlowConfig {
+        sessions: config.sessions,
+        seed: seed()?,
+        hugepages: !config.no_huge,
+        workers: count,
+    };
+    let mut state = State::new(count as u16, Arc::clone(&stamps));
+    let first = Arc::new(state.finish().clone());
+    let shared = Arc::new(Shared {
+        snapshot: Published::new(&domain, first),
+        sessions4: FlowTable::new(&sessions, &domain)?,
+        sessions6: FlowTable::new(&sessions, &domain)?,
+        stamps,
+        pool,
+        punts: ArrayQueue::new(PUNT_RING),
+        workers: std::iter::repeat_with(WorkerShared::default).take(count).collect(),
+        stop: AtomicBool::new(false),
+        idle_sleep: config.idle_sleep,
+        timeouts: config.timeouts,
+    });
+    let start = clock::now();
+    let mut running = Vec::with_capacity(count);
+    for index in 0..count as u16 {
+        let reader = domain.register(usize::from(index))?;
+        let v4 = shared.sessions4.worker(WorkerId(index))?;
+        let v6 = shared.sessions6.worker(WorkerId(index))?;
+        let worker = Worker::new(index, Arc::clone(&shared), reader, v4, v6, start);
+        running.push(eal.launch(index, move || worker.run())?);
+    }
+    let (commands, receiver) = channel::unbounded();
+    let control = Control {
+        state,
+        shared,
+        writer,
+        running,
+        eal,
+        instance: config.file_prefix,
+        start,
+        link_tick: Instant::now(),
+        rounds: vec![(0, Instant::now()); count],
+    };
+    let thread = std::thread::Builder::new().name("weft-control".into()).spawn(move || control.run(&receiver))?;
+    Ok(Handle { commands, thread: Some(thread) })
+}
+
+/// Nobody can aim collisions at a table whose seed he does not know.
+fn seed() -> Result<u64, std::io::Error> {
+    use std::io::Read;
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// The thread's own things. Fields are dropped in order: ports (in the state and the snapshots) before EAL.
+pub(super) struct Control {
+    pub(super) state: State,
+    writer: Writer,
+    pub(super) shared: Arc<Shared>,
+    running: Vec<Running>,
+    eal: Eal,
+    instance: String,
+    pub(super) start: u64,
+    link_tick: Instant,
+    /// Rounds that each worker had made when it was last seen moving.
+    rounds: Vec<(u64, Instant)>,
+}
+
+impl Control {
+    fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            match commands.recv_timeout(TICK) {
+                Ok(Command::Apply(batch, reply)) => _ = reply.send(self.apply(batch)),
+                Ok(Command::Statistics(reply)) => _ = reply.send(self.statistics()),
+                Ok(Command::Flows(filter, limit, reply)) => _ = reply.send(self.flows(&filter, limit)),
+                Ok(Command::PortState(port, reply)) => _ = reply.send(self.port_state(port)),
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.keep_house();
+        }
+        self.stop();
+    }
+
+    fn apply(&mut self, batch: Vec<Change>) -> Result<Applied, Refused> {
+        let context = OpenContext {
+            pool: &self.shared.pool,
+            workers: self.state.workers,
+            mac: None,
+            mtu: 0,
+            name: "",
+            uplink: false,
+            instance: &self.instance,
+        };
+        let result = self.state.apply(batch, &context);
+        // A refused batch was undone, but what it touched is made anew all the same.
+        let epoch = self.publish();
+        let effective = self.writer.wait(epoch, EFFECTIVE_WITHIN).is_ok();
+        // Devices of removed ports close here.
+        self.writer.collect();
+        result.map(|()| Applied { snapshot: self.state.draft.number, effective })
+    }
+
+    fn publish(&mut self) -> u64 {
+        let snapshot = Arc::new(self.state.finish().clone());
+        self.writer.publish(&self.shared.snapshot, snapshot)
+    }
+
+    /// What is done between commands.
+    fn keep_house(&mut self) {
+        let mut changed = false;
+        for _ in 0..PUNT_RING {
+            let Some(punt) = self.shared.punts.pop() else { break };
+            changed |= self.punt(punt);
+        }
+        let now = Instant::now();
+        if self.state.neighbours.next_tick().is_some_and(|next| next <= now) {
+            let (requests, effect) = self.state.tick_neighbours(now);
+            for request in requests {
+                self.request(&request);
+            }
+            changed |= effect;
+        }
+        if now >= self.link_tick {
+            self.link_tick = now + LINK_TICK;
+            changed |= self.state.watch_links();
+            self.watch_workers(now);
+        }
+        if changed {
+            self.publish();
+        }
+        self.writer.collect();
+    }
+
+    fn punt(&mut self, punt: Punt) -> bool {
+        match punt {
+            Punt::Learned { port, address, mac } => self.state.learned(port, address, mac),
+            Punt::Resolve { port, address } => {
+                let known = self.state.draft.neighbour_index.len();
+                self.state.neighbours.demand(port, address, &mut self.state.draft);
+                self.state.draft.neighbour_index.len() != known
+            }
+        }
+    }
+
+    /// Asks for a neighbour: a frame for the worker that comes first.
+    fn request(&self, request: &Request) {
+        let Some(port) = self.state.draft.port(request.port) else { return };
+        let own = self.state.ports.get(&request.port).map(|entry| entry.spec.addresses.as_slice()).unwrap_or_default();
+        let mut addresses = own.iter().filter(|own| own.contains(&request.target)).chain(own).map(|own| own.addr());
+        let frame: Vec<u8> = match request.target {
+            IpAddr::V4(target) => {
+                let Some(IpAddr::V4(source)) = addresses.find(IpAddr::is_ipv4) else { return };
+                let mut frame = [0; arp::FRAME_LEN];
+                arp::write_request(&mut frame, port.mac, source, target, request.known);
+                frame.to_vec()
+            }
+            IpAddr::V6(target) => {
+                let Some(IpAddr::V6(source)) = addresses.find(IpAddr::is_ipv6) else { return };
+                let mut frame = [0; nd::FRAME_LEN];
+                nd::write_solicitation(&mut frame, port.mac, source, target, request.known);
+                frame.to_vec()
+            }
+        };
+        let Some(mut mbuf) = self.shared.pool.allocate() else { return };
+        let tag = port.vlan.map_or(0, |_| weft_packet::vlan::TAG_LEN);
+        let Some(room) = mbuf.append(tag + frame.len()) else { return };
+        room[tag..].copy_from_slice(&frame);
+        if let Some(vlan) = port.vlan {
+            // There is room for the tag in front.
+            let _ = weft_packet::vlan::push(room, weft_packet::ethernet::Tag::new(vlan));
+        }
+        // A full ring loses the request; it is made again.
+        let _ = self.shared.workers[0].inject.push((request.port, mbuf));
+    }
+
+    fn watch_workers(&mut self, now: Instant) {
+        for (worker, (rounds, since)) in self.shared.workers.iter().zip(&mut self.rounds) {
+            let current = worker.rounds.load(Ordering::Relaxed);
+            if current != *rounds {
+                (*rounds, *since) = (current, now);
+            }
+        }
+        // A worker that died takes the process down: a restart is quick, a vRouter with half its workers is not right.
+        if let Some(dead) = self.running.iter().find(|running| running.is_finished()) {
+            tracing::error!(lcore = dead.lcore(), "a worker has died; the process ends");
+            std::process::abort();
+        }
+    }
+
+    /// Where a worker is that has not come round for over a second.
+    pub(super) fn stuck_in(&self, worker: usize) -> Option<String> {
+        let (_, since) = self.rounds.get(worker)?;
+        if since.elapsed() < STUCK_AFTER + LINK_TICK {
+            return None;
+        }
+        let polling = self.shared.workers[worker].polling.load(Ordering::Relaxed);
+        let port = polling.checked_sub(1).and_then(|port| self.state.ports.get(&PortId(port as u16)));
+        Some(match port {
+            Some(entry) => format!("port \"{}\"", entry.spec.name),
+            None => "the poll loop".to_owned(),
+        })
+    }
+
+    fn port_state(&self, id: PortId) -> Option<PortState> {
+        let (entry, port) = (self.state.ports.get(&id)?, self.state.draft.port(id)?);
+        Some(PortState {
+            port: id,
+            link_up: entry.driver.link_up(),
+            device: entry.driver.describe(),
+            queues: entry.driver.receive_queues(),
+            mac: port.mac,
+        })
+    }
+
+    /// Workers first, then ports, then DPDK: what is used outlives who uses it.
+    fn stop(mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for running in self.running.drain(..) {
+            if let Err(panic) = running.wait() {
+                tracing::error!(%panic, "a worker did not stop well");
+            }
+        }
+        self.state.ports.clear();
+        let Control { state, mut writer, shared, eal, .. } = self;
+        drop(state);
+        writer.publish(&shared.snapshot, Arc::new(Snapshot::empty(shared.workers.len())));
+        writer.collect();
+        drop(writer);
+        drop(shared);
+        drop(eal);
+    }
+}

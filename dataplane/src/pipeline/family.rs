@@ -1,0 +1,160 @@
+//! What differs between IPv4 and IPv6 in the stages that are the same for both.
+
+use std::net::IpAddr;
+
+use weft_packet::{
+    ip::{Addresses, IpPacket},
+    l4::Tuple,
+};
+use weft_table::{
+    VrfId,
+    fib::{Address, View},
+    flow::{FlowTable, Key, Key4, Key6, WorkerFlows},
+};
+
+use super::{Context, Flows, burst::{Burst, Lane}};
+use crate::{shared::Shared, snapshot::Vrf};
+
+/// An address family.
+pub trait Family {
+    /// Of the flow table.
+    type Key: Key;
+    /// Of the FIB.
+    type Address: Address;
+
+    /// The burst's packets of this family.
+    fn lane(burst: &mut Burst) -> &mut Lane<Self::Key>;
+    /// The flow table.
+    fn table(shared: &Shared) -> &FlowTable<Self::Key>;
+    /// The worker's part in it.
+    fn flows(flows: &mut Flows) -> &mut WorkerFlows;
+    /// The routes.
+    fn fib(vrf: &Vrf) -> &View<Self::Address>;
+    /// To whom.
+    fn destination(key: &Self::Key) -> Self::Address;
+    /// From whom.
+    fn source(key: &Self::Key) -> Self::Address;
+    /// In which table.
+    fn vrf(key: &Self::Key) -> VrfId;
+    /// For tables that hold both families.
+    fn address(address: Self::Address) -> IpAddr;
+}
+
+/// IPv4.
+pub enum V4 {}
+/// IPv6.
+pub enum V6 {}
+
+impl Family for V4 {
+    type Key = Key4;
+    type Address = u32;
+
+    #[inline(always)]
+    fn lane(burst: &mut Burst) -> &mut Lane<Key4> {
+        &mut burst.v4
+    }
+
+    #[inline(always)]
+    fn table(shared: &Shared) -> &FlowTable<Key4> {
+        &shared.sessions4
+    }
+
+    #[inline(always)]
+    fn flows(flows: &mut Flows) -> &mut WorkerFlows {
+        &mut flows.v4
+    }
+
+    #[inline(always)]
+    fn fib(vrf: &Vrf) -> &View<u32> {
+        &vrf.fib4
+    }
+
+    #[inline(always)]
+    fn destination(key: &Key4) -> u32 {
+        key.destination
+    }
+
+    #[inline(always)]
+    fn source(key: &Key4) -> u32 {
+        key.source
+    }
+
+    #[inline(always)]
+    fn vrf(key: &Key4) -> VrfId {
+        key.vrf
+    }
+
+    fn address(address: u32) -> IpAddr {
+        IpAddr::V4(address.into())
+    }
+}
+
+impl Family for V6 {
+    type Key = Key6;
+    type Address = u128;
+
+    #[inline(always)]
+    fn lane(burst: &mut Burst) -> &mut Lane<Key6> {
+        &mut burst.v6
+    }
+
+    #[inline(always)]
+    fn table(shared: &Shared) -> &FlowTable<Key6> {
+        &shared.sessions6
+    }
+
+    #[inline(always)]
+    fn flows(flows: &mut Flows) -> &mut WorkerFlows {
+        &mut flows.v6
+    }
+
+    #[inline(always)]
+    fn fib(vrf: &Vrf) -> &View<u128> {
+        &vrf.fib6
+    }
+
+    #[inline(always)]
+    fn destination(key: &Key6) -> u128 {
+        u128::from_be_bytes(key.destination)
+    }
+
+    #[inline(always)]
+    fn source(key: &Key6) -> u128 {
+        u128::from_be_bytes(key.source)
+    }
+
+    #[inline(always)]
+    fn vrf(key: &Key6) -> VrfId {
+        key.vrf
+    }
+
+    fn address(address: u128) -> IpAddr {
+        IpAddr::V6(address.into())
+    }
+}
+
+/// Puts a packet into its family's lane.
+#[inline(always)]
+pub fn enlist(burst: &mut Burst, context: &Context<'_>, index: usize, ip: &IpPacket, tuple: Tuple, stateful: bool) {
+    let vrf = burst.packets[index].vrf;
+    let Tuple { source_port, destination_port } = tuple;
+    let protocol = ip.protocol;
+    let hash = match ip.addresses {
+        Addresses::V4 { source, destination } => {
+            let (source, destination) = (source.to_bits(), destination.to_bits());
+            let key = Key4 { source, destination, source_port, destination_port, vrf, protocol };
+            let hash = context.shared.sessions4.hash(&key);
+            burst.v4.push(index, key, hash, stateful);
+            hash
+        }
+        Addresses::V6 { source, destination } => {
+            let (source, destination) = (source.octets(), destination.octets());
+            let key = Key6 { source, destination, source_port, destination_port, vrf, protocol };
+            let hash = context.shared.sessions6.hash(&key);
+            burst.v6.push(index, key, hash, stateful);
+            hash
+        }
+    };
+    // The table's buckets come from other bits than the entropy and the group's slots do.
+    burst.packets[index].hash = (hash >> 20) as u32;
+}

@@ -1,0 +1,68 @@
+//! Find the packets' sessions: a bulk lookup, then a look whether each decision still holds.
+//!
+//! A decision that is older than the last change is compared with the changes of what it was made from; if none of
+//! them came since, it is stamped anew and costs nothing more. Otherwise the next stage decides again.
+
+use weft_packet::l4::tcp_flag;
+use weft_table::flow::DirectionIndex;
+
+use super::{Context, burst::Burst, family::Family};
+use crate::{dpdk::BURST, snapshot::HopId};
+
+/// Action of a direction whose way was not known when its session was made: decided with its first packet.
+pub const UNDECIDED: u64 = u64::MAX;
+
+/// TCP flags that change a session's state.
+const TCP_EVENTS: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
+
+/// The stage.
+pub fn lookup<F: Family>(burst: &mut Burst, context: &mut Context<'_>) {
+    let count = F::lane(burst).stateful;
+    if count == 0 {
+        return;
+    }
+    let table = F::table(context.shared);
+    let lane = F::lane(burst);
+    table.lookup_burst(&lane.keys[..count], &lane.hashes[..count], &mut lane.found[..count]);
+    for position in 0..count {
+        let lane = F::lane(burst);
+        let (found, index) = (lane.found[position], usize::from(lane.packets[position]));
+        match hit::<F>(burst, context, index, found) {
+            Some(hop) => burst.send(index, hop),
+            None => F::lane(burst).leave_undecided(position),
+        }
+    }
+}
+
+/// The session's decision, if there is one that holds for this packet.
+#[inline(always)]
+fn hit<F: Family>(burst: &Burst, context: &Context<'_>, index: usize, found: DirectionIndex) -> Option<HopId> {
+    let table = F::table(context.shared);
+    let direction = table.get(found)?;
+    let decided = direction.decided();
+    let packet = &burst.packets[index];
+    if decided.ingress != packet.ingress || decided.action == UNDECIDED || decided.stamp() == 0 {
+        return None;
+    }
+    if decided.stamp() < context.snapshot.decided {
+        if !table.is_fresh(found, &decided, &context.shared.stamps) {
+            return None;
+        }
+        table.restamp(found, &decided, context.snapshot.number);
+    }
+    account::<F>(burst, context, index, found);
+    Some(HopId::from_raw(decided.action as u32))
+}
+
+/// Counts a packet that takes its session's way.
+#[inline(always)]
+pub fn account<F: Family>(burst: &Burst, context: &Context<'_>, index: usize, found: DirectionIndex) {
+    let (table, packet) = (F::table(context.shared), &burst.packets[index]);
+    table.direction(found).count(1, u64::from(packet.length), context.now);
+    if packet.tcp_flags & TCP_EVENTS != 0 {
+        table.observe_tcp(found, packet.tcp_flags);
+    }
+}
+
+/// A burst fits the indices of its lanes.
+const _: () = assert!(BURST <= u8::MAX as usize);

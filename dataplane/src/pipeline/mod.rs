@@ -1,0 +1,112 @@
+//! The way of a packet. One burst of one receive queue walks it from top to bottom, run to completion:
+//!
+//! ```text
+//! rx ─ classify ─ flow ──hit────────────────────── apply ─ encap ─ transmit
+//!         │         └─miss─ forward ─ learn ─────────┘
+//!         └─ to us: local (arp, nd, echo, host)
+//! ```
+//!
+//! Each stage is one file that tells its drop reasons and works on the arrays of a [`burst::Burst`]. Nothing here
+//! allocates, locks, logs or waits; what it reads of the configuration is one [`Snapshot`].
+
+pub mod burst;
+pub mod classify;
+pub mod decap;
+pub mod family;
+pub mod flow;
+pub mod forward;
+pub mod learn;
+pub mod local;
+pub mod apply;
+pub mod encap;
+pub mod offload;
+pub mod transmit;
+
+use weft_table::flow::WorkerFlows;
+
+use crate::{
+    dpdk::{Mbuf, clock},
+    drops::Reason,
+    shared::{Punt, Shared},
+    snapshot::Snapshot,
+    statistics::{Counters, Stage},
+};
+use burst::Burst;
+use family::{V4, V6};
+use transmit::Transmit;
+use weft_table::PortId;
+
+/// What the stages need beside the burst: the configuration, the tables, and the worker's own things.
+pub struct Context<'a> {
+    /// The configuration for this burst.
+    pub snapshot: &'a Snapshot,
+    /// Tables and rings of all workers.
+    pub shared: &'a Shared,
+    /// This worker's counters.
+    pub counters: &'a mut Counters,
+    /// What this burst sends.
+    pub transmit: &'a mut Transmit,
+    /// This worker's part in the flow tables.
+    pub flows: &'a mut Flows,
+    /// Seconds since the start.
+    pub now: u32,
+    /// This worker.
+    pub worker: u16,
+}
+
+/// A worker's part in the flow tables.
+pub struct Flows {
+    /// IPv4.
+    pub v4: WorkerFlows,
+    /// IPv6.
+    pub v6: WorkerFlows,
+}
+
+impl Context<'_> {
+    /// Ends a packet with a reason.
+    #[inline]
+    pub fn drop(&mut self, packet: Mbuf, port: PortId, reason: Reason) {
+        self.counters.drop(port, reason);
+        drop(packet);
+    }
+
+    /// Tells the control thread something; lost if it does not keep up, since it will be told again.
+    #[inline]
+    pub fn punt(&self, punt: Punt) {
+        let _ = self.shared.punts.push(punt);
+    }
+}
+
+/// Walks a burst through all stages.
+pub fn run(burst: &mut Burst, context: &mut Context<'_>) {
+    let packets = burst.len() as u64;
+    let mut clock = StageClock { since: clock::now() };
+    classify::classify(burst, context);
+    clock.lap(context.counters, Stage::Classify, packets);
+    flow::lookup::<V4>(burst, context);
+    flow::lookup::<V6>(burst, context);
+    clock.lap(context.counters, Stage::Flow, packets);
+    let missed = forward::forward::<V4>(burst, context) + forward::forward::<V6>(burst, context);
+    clock.lap(context.counters, Stage::Miss, missed);
+    apply::apply(burst, context);
+    clock.lap(context.counters, Stage::Apply, packets);
+    transmit::flush(context);
+    clock.lap(context.counters, Stage::Transmit, packets);
+}
+
+/// Charges the cycles since the last look to a stage.
+pub struct StageClock {
+    /// When the stage began.
+    pub since: u64,
+}
+
+impl StageClock {
+    /// The stage is over.
+    #[inline(always)]
+    pub fn lap(&mut self, counters: &mut Counters, stage: Stage, packets: u64) {
+        let now = clock::now();
+        counters.stage_cycles[stage as usize] += now - self.since;
+        counters.stage_packets[stage as usize] += packets;
+        self.since = now;
+    }
+}

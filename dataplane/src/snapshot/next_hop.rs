@@ -1,0 +1,182 @@
+//! Next hops as a worker applies them: headers prebuilt, underlay already resolved.
+
+use std::net::IpAddr;
+
+use weft_packet::{Mac, VlanId, tunnel::Template};
+use weft_table::{NextHopId, PortId, VrfId, group::Group};
+
+/// Reference to a next hop: an entry of the table that the control half numbers, an underlay neighbour, or a port's
+/// own. Fits the action word of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HopId(u32);
+
+/// What a [`HopId`] refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HopKind {
+    /// The next-hop table.
+    Table(NextHopId),
+    /// The neighbour table.
+    Neighbour(u32),
+    /// The guest behind a port; an uplink: the neighbour that has the destination's address.
+    Port(PortId),
+    /// The vRouter itself.
+    Receive,
+}
+
+impl HopId {
+    const NEIGHBOUR: u32 = 1 << 31;
+    const PORT: u32 = 1 << 30;
+    /// The vRouter itself; in the underlay, the host.
+    pub const RECEIVE: HopId = HopId(Self::PORT | 1 << 16);
+    /// The control half's numbers lie below.
+    pub const TABLE_SIZE: u32 = Self::PORT;
+
+    /// An entry of the next-hop table.
+    pub const fn of(id: NextHopId) -> Self {
+        HopId(id.0)
+    }
+
+    /// An underlay neighbour by its index.
+    pub const fn neighbour(index: u32) -> Self {
+        HopId(Self::NEIGHBOUR | index)
+    }
+
+    /// The guest behind a port, or the neighbours on an uplink.
+    pub const fn port(port: PortId) -> Self {
+        HopId(Self::PORT | port.0 as u32)
+    }
+
+    /// What it refers to.
+    #[inline(always)]
+    pub const fn kind(self) -> HopKind {
+        if self.0 & Self::NEIGHBOUR != 0 {
+            HopKind::Neighbour(self.0 & !Self::NEIGHBOUR)
+        } else if self.0 == Self::RECEIVE.0 {
+            HopKind::Receive
+        } else if self.0 & Self::PORT != 0 {
+            HopKind::Port(PortId(self.0 as u16))
+        } else {
+            HopKind::Table(NextHopId(self.0))
+        }
+    }
+
+    /// As the low half of a session's action word.
+    #[inline(always)]
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+
+    /// Back from [`raw`](Self::raw).
+    #[inline(always)]
+    pub const fn from_raw(raw: u32) -> Self {
+        HopId(raw)
+    }
+}
+
+/// What a hop is, borrowed from the snapshot.
+pub enum Hop<'a> {
+    /// An entry of the next-hop table.
+    Table(&'a NextHop),
+    /// An underlay neighbour.
+    Neighbour(&'a Neighbour),
+    /// The guest behind a port; an uplink: the neighbour that has the destination's address.
+    Port(&'a super::Port),
+    /// The vRouter itself.
+    Receive,
+}
+
+/// An entry of the next-hop table.
+#[derive(Clone, Debug)]
+pub enum NextHop {
+    /// Out of a port of this host.
+    Port {
+        /// Egress as the tenant knows it; a VLAN sub-interface is not its parent.
+        port: PortId,
+        /// Where the replies are looked up.
+        vrf: VrfId,
+        /// MACs and tag, ready to copy.
+        header: L2Header,
+    },
+    /// Over the underlay. Flows are spread over the paths; none: the remote has no route.
+    Tunnel {
+        /// One an underlay path (ECMP).
+        paths: Box<[TunnelPath]>,
+        /// Outer destination.
+        remote: IpAddr,
+        /// Number of the remote as an ingress, for the replies.
+        endpoint: u32,
+        /// VRF in which the reply is looked up; None: the initiator's.
+        return_vrf: Option<VrfId>,
+    },
+    /// Spread over members.
+    Group(Group),
+    /// Look up again.
+    Vrf(VrfId),
+    /// An underlay router; None: not on any uplink's subnet.
+    Gateway(Option<u32>),
+    /// To the vRouter, or to the host.
+    Receive,
+    /// Drop.
+    Discard,
+}
+
+/// One way to a tunnel's remote.
+#[derive(Clone, Debug)]
+pub struct TunnelPath {
+    /// First hop on the underlay.
+    pub neighbour: u32,
+    /// Outer header above Ethernet.
+    pub template: Template,
+}
+
+/// An underlay neighbour (ARP, ND).
+#[derive(Clone, Debug, Default)]
+pub struct Neighbour {
+    /// Uplink by which it is reached; None: the slot is vacant.
+    pub port: Option<PortId>,
+    /// MACs and tag, ready to copy; None: not resolved.
+    pub header: Option<L2Header>,
+}
+
+/// Destination and source MAC and the tag if there is one, as they stand in the frame; the ethertype follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L2Header {
+    bytes: [u8; 16],
+    length: u8,
+}
+
+impl L2Header {
+    /// Most bytes that [`write`](Self::write) needs, ethertype included.
+    pub const MAX: usize = 18;
+
+    /// Puts the header together.
+    pub fn new(destination: Mac, source: Mac, vlan: Option<VlanId>) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&destination.0);
+        bytes[6..12].copy_from_slice(&source.0);
+        if let Some(vlan) = vlan {
+            bytes[12..14].copy_from_slice(&0x8100u16.to_be_bytes());
+            bytes[14..16].copy_from_slice(&vlan.get().to_be_bytes());
+        }
+        L2Header { bytes, length: if vlan.is_some() { 16 } else { 12 } }
+    }
+
+    /// Bytes of the whole header, ethertype included: 14 or 18.
+    #[inline(always)]
+    pub const fn len(&self) -> usize {
+        self.length as usize + 2
+    }
+
+    /// The destination.
+    pub fn destination(&self) -> Mac {
+        Mac([self.bytes[0], self.bytes[1], self.bytes[2], self.bytes[3], self.bytes[4], self.bytes[5]])
+    }
+
+    /// Writes the header into the first [`len`](Self::len) bytes of `frame`.
+    #[inline(always)]
+    pub fn write(&self, frame: &mut [u8], ethertype: u16) {
+        let length = self.length as usize;
+        frame[..length].copy_from_slice(&self.bytes[..length]);
+        frame[length..length + 2].copy_from_slice(&ethertype.to_be_bytes());
+    }
+}

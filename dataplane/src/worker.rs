@@ -1,0 +1,205 @@
+//! The poll loop: one worker, one core, forever.
+//!
+//! A round says "quiescent" (nothing of the old snapshot is held), takes the snapshot, polls each queue that the
+//! worker owns and walks what it received through the pipeline. Ageing takes a small slice of each round. A worker that
+//! finds nothing backs off in steps: pause, then sleeps up to a set limit; a busy one never sleeps. Queues that were idle
+//! for long among busy ones are looked at less often.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use weft_table::{
+    flow::{FlowTable, Key, TcpState, WorkerFlows},
+    rcu::Reader,
+};
+
+use crate::{
+    Timeouts,
+    dpdk::{Batch, clock},
+    pipeline::{self, Context, Flows, burst::Burst, transmit::{self, Transmit}},
+    shared::Shared,
+    snapshot::Poll,
+    statistics::{Counters, MAX_PORTS, Stage},
+};
+
+/// Rounds without a packet before the worker begins to pause, and before it begins to sleep.
+const PAUSE_AFTER: u32 = 64;
+const SLEEP_AFTER: u32 = 1024;
+/// First sleep; doubled up to the limit.
+const FIRST_SLEEP: Duration = Duration::from_micros(5);
+/// An idle queue is looked at once in as many rounds at most.
+const SKIP_MOST: u8 = 16;
+/// Sessions that are looked at for ageing, between two rounds.
+const SWEEP: u32 = 32;
+/// Rounds between two slices of ageing while packets flow.
+const SWEEP_EVERY: u64 = 64;
+
+/// One worker's own things.
+pub struct Worker {
+    index: u16,
+    shared: Arc<Shared>,
+    reader: Reader,
+    flows: Flows,
+    burst: Box<Burst>,
+    received: Batch,
+    transmit: Transmit,
+    counters: Counters,
+    start: u64,
+    cycles_per_second: u64,
+    idle_rounds: u32,
+    rounds: u64,
+    /// How many more rounds each device's queue is skipped, and how long it is idle: by port.
+    skips: Box<[(u8, u8)]>,
+}
+
+impl Worker {
+    /// A worker that will run on its lcore.
+    pub fn new(index: u16, shared: Arc<Shared>, reader: Reader, v4: WorkerFlows, v6: WorkerFlows, start: u64) -> Self {
+        Worker {
+            index,
+            shared,
+            reader,
+            flows: Flows { v4, v6 },
+            burst: Box::default(),
+            received: Batch::new(),
+            transmit: Transmit::default(),
+            counters: Counters::default(),
+            start,
+            cycles_per_second: clock::hz(),
+            idle_rounds: 0,
+            rounds: 0,
+            skips: vec![(0, 0); MAX_PORTS].into_boxed_slice(),
+        }
+    }
+
+    /// Polls until it is told to stop.
+    pub fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        while !shared.stop.load(Ordering::Relaxed) {
+            self.round(&shared);
+        }
+        shared.workers[usize::from(self.index)].mailbox.serve(&self.counters);
+    }
+
+    fn round(&mut self, shared: &Shared) {
+        let own = &shared.workers[usize::from(self.index)];
+        let began = clock::now();
+        self.rounds += 1;
+        own.rounds.store(self.rounds, Ordering::Relaxed);
+        own.mailbox.serve(&self.counters);
+        self.reader.quiescent();
+        let snapshot = shared.snapshot.load(&self.reader);
+        let now = ((began - self.start) / self.cycles_per_second) as u32;
+        let mut context = Context {
+            snapshot,
+            shared,
+            counters: &mut self.counters,
+            transmit: &mut self.transmit,
+            flows: &mut self.flows,
+            now,
+            worker: self.index,
+        };
+        let mut packets = inject(&mut context);
+        for poll in &snapshot.polls[usize::from(self.index)] {
+            let (skip, idle) = &mut self.skips[poll.port.index() % MAX_PORTS];
+            if *skip > 0 {
+                *skip -= 1;
+                continue;
+            }
+            own.polling.store(u32::from(poll.port.0) + 1, Ordering::Relaxed);
+            let received = receive(&mut context, poll, &mut self.received, &mut self.burst);
+            packets += received;
+            *idle = if received > 0 { 0 } else { (*idle + 1).min(SKIP_MOST) };
+            // Alone or not busy, there is nothing to gain by skipping.
+            *skip = if self.idle_rounds == 0 { *idle / 4 } else { 0 };
+        }
+        own.polling.store(0, Ordering::Relaxed);
+        if packets == 0 || self.rounds.is_multiple_of(SWEEP_EVERY) {
+            sweep(&shared.sessions4, &mut self.flows.v4, now, &shared.timeouts);
+            sweep(&shared.sessions6, &mut self.flows.v6, now, &shared.timeouts);
+        }
+        if packets == 0 {
+            self.back_off(shared, began);
+        } else {
+            self.idle_rounds = 0;
+        }
+    }
+
+    /// Nothing was found: wait a little before the next look, the longer the longer nothing comes.
+    fn back_off(&mut self, shared: &Shared, began: u64) {
+        self.idle_rounds = self.idle_rounds.saturating_add(1);
+        if self.idle_rounds > SLEEP_AFTER {
+            let doublings = ((self.idle_rounds - SLEEP_AFTER) / 8).min(16);
+            let sleep = (FIRST_SLEEP * 2u32.pow(doublings)).min(shared.idle_sleep);
+            if !sleep.is_zero() {
+                let _offline = self.reader.offline();
+                std::thread::sleep(sleep);
+            }
+        } else if self.idle_rounds > PAUSE_AFTER {
+            for _ in 0..32 {
+                std::hint::spin_loop();
+            }
+        }
+        self.counters.stage_cycles[Stage::Idle as usize] += clock::now() - began;
+        self.counters.stage_packets[Stage::Idle as usize] += 1;
+    }
+}
+
+/// Polls one queue and walks what came through the pipeline; how many packets.
+#[inline]
+fn receive(context: &mut Context<'_>, poll: &Poll, received: &mut Batch, burst: &mut Burst) -> u64 {
+    let began = clock::now();
+    let count = poll.driver.receive(poll.queue, received) as u64;
+    if count == 0 {
+        return 0;
+    }
+    let bytes: usize = received.iter().map(|mbuf| mbuf.len()).sum();
+    let counters = &mut *context.counters;
+    counters.books.received += count;
+    counters.bursts += 1;
+    if let Some(port) = counters.port(poll.port) {
+        port.rx_packets += count;
+        port.rx_bytes += bytes as u64;
+    }
+    counters.stage_cycles[Stage::Receive as usize] += clock::now() - began;
+    counters.stage_packets[Stage::Receive as usize] += count;
+    burst.begin(poll.port, received);
+    pipeline::run(burst, context);
+    count
+}
+
+/// Sends what the control thread has to say.
+fn inject(context: &mut Context<'_>) -> u64 {
+    let ring = &context.shared.workers[usize::from(context.worker)].inject;
+    let mut count = 0;
+    while let Some((port, mbuf)) = ring.pop() {
+        count += 1;
+        context.counters.books.created += 1;
+        match context.snapshot.port(port) {
+            Some(egress) => transmit::push(context, mbuf, port, egress),
+            None => context.drop(mbuf, port, crate::drops::Reason::PortDown),
+        }
+    }
+    if count > 0 {
+        transmit::flush(context);
+    }
+    count
+}
+
+
+/// Ages a slice of the sessions.
+fn sweep<K: Key>(table: &FlowTable<K>, flows: &mut WorkerFlows, now: u32, timeouts: &Timeouts) {
+    table.sweep(flows, SWEEP, now, |protocol, state| {
+        use weft_packet::ip::protocol;
+        let timeout = match (protocol, state) {
+            (protocol::TCP, TcpState::Closed) => timeouts.tcp_closed,
+            (protocol::TCP, _) => timeouts.tcp,
+            (protocol::UDP, _) => timeouts.udp,
+            (protocol::ICMP | protocol::ICMPV6, _) => timeouts.icmp,
+            _ => timeouts.other,
+        };
+        timeout.as_secs().min(u64::from(u32::MAX)) as u32
+    });
+}
