@@ -337,6 +337,22 @@ fn a_tunnel_header_with_nothing_behind_is_refused() {
     }
 }
 
+/// Found by fuzzing: two bytes behind the label were reported as if the header itself were cut off.
+#[test]
+fn a_few_bytes_behind_a_label_are_refused_as_shorter_than_any_packet() {
+    let (local, remote) = v6();
+    let template = Template::mpls_over_udp(local, remote, &[label(77)]).unwrap();
+    let packet = tunnelled(&template, &[7, 82], 0xff);
+    assert_eq!(error(&packet), TunnelError::Truncated);
+    assert!(
+        TunnelError::Truncated
+            .to_string()
+            .ends_with("what follows is shorter than any packet")
+    );
+    let packet = tunnelled(&template, &[0x45, 0, 0, 4], 0);
+    assert!(matches!(parsed(&packet).1, Ok(Some(_))));
+}
+
 fn any_template() -> impl Strategy<Value = (Template, Kind, Identifier)> {
     let addresses = prop_oneof![Just(v4()), Just(v6())];
     (addresses, 0..3, 16u32..1 << 20).prop_map(|((local, remote), kind, number)| match kind {

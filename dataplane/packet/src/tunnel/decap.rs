@@ -66,8 +66,8 @@ pub struct Decap {
 /// A packet to a tunnel's port or protocol that cannot be taken out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TunnelError {
-    /// The packet ends inside the tunnel header, or nothing is inside.
-    #[error("the packet ends inside the tunnel header, or nothing follows it")]
+    /// The packet ends inside the tunnel header, or what follows is shorter than any packet.
+    #[error("the packet ends inside the tunnel header, or what follows is shorter than any packet")]
     Truncated,
     /// The UDP length does not fit the packet.
     #[error("the outer UDP length does not fit the packet")]
@@ -124,6 +124,7 @@ pub fn checksum(l3: &[u8], ip: &IpPacket, decap: &Decap) -> Sum {
 #[inline]
 fn parse_udp(l3: &[u8], ip: &IpPacket) -> Result<Option<Decap>, TunnelError> {
     let l4 = ip.l4(l3);
+    // UDP and VXLAN headers; or UDP, a label, and the first four bytes of what must be an IP header.
     let Some(header) = l4.first_chunk::<16>() else {
         return short_udp(l4);
     };
