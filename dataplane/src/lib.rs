@@ -75,7 +75,9 @@ pub struct Dataplane {
 impl Dataplane {
     /// Starts EAL (in a thread of its own), the workers and the control thread.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Ok(Dataplane { control: control::start(config)? })
+        Ok(Dataplane {
+            control: control::start(config)?,
+        })
     }
 
     /// Applies a batch as one, or refuses it whole. Blocks until every worker follows it, a second at most: then

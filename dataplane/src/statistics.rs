@@ -45,8 +45,13 @@ pub struct PortCounters {
 
 impl PortCounters {
     /// All zero.
-    pub const ZERO: Self =
-        PortCounters { rx_packets: 0, rx_bytes: 0, tx_packets: 0, tx_bytes: 0, drops: [0; Reason::ALL.len()] };
+    pub const ZERO: Self = PortCounters {
+        rx_packets: 0,
+        rx_bytes: 0,
+        tx_packets: 0,
+        tx_bytes: 0,
+        drops: [0; Reason::ALL.len()],
+    };
 
     /// Adds another's counts.
     pub fn add(&mut self, other: &Self) {
@@ -129,7 +134,11 @@ pub struct Mailbox {
 
 impl Default for Mailbox {
     fn default() -> Self {
-        Mailbox { wanted: AtomicU64::new(0), answered: AtomicU64::new(0), copy: Mutex::default() }
+        Mailbox {
+            wanted: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            copy: Mutex::default(),
+        }
     }
 }
 
@@ -146,7 +155,9 @@ impl Mailbox {
 
     /// The newest copy.
     pub fn read(&self) -> std::sync::MutexGuard<'_, Counters> {
-        self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.copy
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The worker's side, at a burst boundary: one load when nobody asked. Never waits: a reader that holds the copy

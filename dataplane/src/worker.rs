@@ -18,7 +18,11 @@ use weft_table::{
 use crate::{
     Timeouts,
     dpdk::{Batch, clock},
-    pipeline::{self, Context, Flows, burst::Burst, transmit::{self, Transmit}},
+    pipeline::{
+        self, Context, Flows,
+        burst::Burst,
+        transmit::{self, Transmit},
+    },
     shared::Shared,
     snapshot::Poll,
     statistics::{Counters, MAX_PORTS, Stage},
@@ -56,7 +60,14 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that will run on its lcore.
-    pub fn new(index: u16, shared: Arc<Shared>, reader: Reader, v4: WorkerFlows, v6: WorkerFlows, start: u64) -> Self {
+    pub fn new(
+        index: u16,
+        shared: Arc<Shared>,
+        reader: Reader,
+        v4: WorkerFlows,
+        v6: WorkerFlows,
+        start: u64,
+    ) -> Self {
         Worker {
             index,
             shared,
@@ -80,7 +91,9 @@ impl Worker {
         while !shared.stop.load(Ordering::Relaxed) {
             self.round(&shared);
         }
-        shared.workers[usize::from(self.index)].mailbox.serve(&self.counters);
+        shared.workers[usize::from(self.index)]
+            .mailbox
+            .serve(&self.counters);
     }
 
     fn round(&mut self, shared: &Shared) {
@@ -111,7 +124,11 @@ impl Worker {
             own.polling.store(u32::from(poll.port.0) + 1, Ordering::Relaxed);
             let received = receive(&mut context, poll, &mut self.received, &mut self.burst);
             packets += received;
-            *idle = if received > 0 { 0 } else { (*idle + 1).min(SKIP_MOST) };
+            *idle = if received > 0 {
+                0
+            } else {
+                (*idle + 1).min(SKIP_MOST)
+            };
             // Alone or not busy, there is nothing to gain by skipping.
             *skip = if self.idle_rounds == 0 { *idle / 4 } else { 0 };
         }
@@ -187,7 +204,6 @@ fn inject(context: &mut Context<'_>) -> u64 {
     }
     count
 }
-
 
 /// Ages a slice of the sessions.
 fn sweep<K: Key>(table: &FlowTable<K>, flows: &mut WorkerFlows, now: u32, timeouts: &Timeouts) {

@@ -85,7 +85,11 @@ impl State {
                 if !self.hops.contains_key(&next_hop) {
                     return Err(ChangeError::UnknownNextHop(next_hop));
                 }
-                Ok(Undo::Route(vrf, prefix, self.put_route(vrf, prefix, Some(HopId::of(next_hop)))?))
+                Ok(Undo::Route(
+                    vrf,
+                    prefix,
+                    self.put_route(vrf, prefix, Some(HopId::of(next_hop)))?,
+                ))
             }
             Change::RemoveRoute(vrf, prefix) => {
                 let previous = self.put_route(vrf, prefix, None)?;
@@ -116,12 +120,18 @@ impl State {
                 Ok(Undo::Label(label, self.put_label(label, Some(target))))
             }
             Change::RemoveLabel(label) => {
-                let previous = self.put_label(label, None).ok_or(ChangeError::UnknownLabel(label))?;
+                let previous = self
+                    .put_label(label, None)
+                    .ok_or(ChangeError::UnknownLabel(label))?;
                 Ok(Undo::Label(label, Some(previous)))
             }
             Change::SetEndpoint(remote) => Ok(Undo::Endpoint(remote, self.put_endpoint(remote, true))),
             Change::RemoveEndpoint(remote) => {
-                if !self.endpoints.get(&remote).is_some_and(|endpoint| endpoint.configured) {
+                if !self
+                    .endpoints
+                    .get(&remote)
+                    .is_some_and(|endpoint| endpoint.configured)
+                {
                     return Err(ChangeError::UnknownEndpoint(remote));
                 }
                 Ok(Undo::Endpoint(remote, self.put_endpoint(remote, false)))
@@ -162,7 +172,9 @@ impl State {
     fn check_target(&self, target: TunnelTarget) -> Result<(), ChangeError> {
         match target {
             TunnelTarget::Vrf(vrf) if !self.vrfs.contains_key(&vrf) => Err(ChangeError::UnknownVrf(vrf)),
-            TunnelTarget::Port(port) if !self.ports.contains_key(&port) => Err(ChangeError::UnknownPort(port)),
+            TunnelTarget::Port(port) if !self.ports.contains_key(&port) => {
+                Err(ChangeError::UnknownPort(port))
+            }
             _ => Ok(()),
         }
     }
@@ -235,7 +247,9 @@ impl State {
         let number = self.number();
         let entry = self.vrfs.get_mut(&vrf).ok_or(ChangeError::UnknownVrf(vrf))?;
         let known = entry.get(prefix);
-        let previous = known.and_then(|route| self.draft.routes.get(route.index())).map(|route| route.next_hop);
+        let previous = known
+            .and_then(|route| self.draft.routes.get(route.index()))
+            .map(|route| route.next_hop);
         match (known, hop) {
             (None, None) => return Ok(None),
             (Some(route), Some(hop)) => {
@@ -276,7 +290,10 @@ impl State {
         let previous = match spec {
             Some(spec) => match self.hops.get_mut(&id) {
                 Some(entry) => Some(std::mem::replace(&mut entry.spec, spec)),
-                None => self.hops.insert(id, HopEntry { spec, users: 0 }).map(|entry| entry.spec),
+                None => self
+                    .hops
+                    .insert(id, HopEntry { spec, users: 0 })
+                    .map(|entry| entry.spec),
             },
             None => self.hops.remove(&id).map(|entry| entry.spec),
         };
@@ -297,7 +314,9 @@ impl State {
                     self.count_hop(HopId::of(member.next_hop), step);
                 }
             }
-            NextHopSpec::Tunnel { remote, return_vrf, .. } => {
+            NextHopSpec::Tunnel {
+                remote, return_vrf, ..
+            } => {
                 if let Some(vrf) = return_vrf {
                     self.count_vrf(*vrf, step);
                 }
@@ -315,7 +334,9 @@ impl State {
             return Err(ChangeError::NextHopRange(id));
         }
         match spec {
-            NextHopSpec::Port { port, .. } if !self.ports.contains_key(port) => Err(ChangeError::UnknownPort(*port)),
+            NextHopSpec::Port { port, .. } if !self.ports.contains_key(port) => {
+                Err(ChangeError::UnknownPort(*port))
+            }
             NextHopSpec::Vrf(vrf) if !self.vrfs.contains_key(vrf) => Err(ChangeError::UnknownVrf(*vrf)),
             NextHopSpec::Group(members) => members.iter().try_for_each(|member| {
                 match self.hops.get(&member.next_hop).map(|entry| &entry.spec) {
@@ -324,13 +345,19 @@ impl State {
                     Some(_) => Ok(()),
                 }
             }),
-            NextHopSpec::Tunnel { remote, local, encapsulation, return_vrf } => {
+            NextHopSpec::Tunnel {
+                remote,
+                local,
+                encapsulation,
+                return_vrf,
+            } => {
                 if let Some(local) = local
                     && local.is_ipv4() != remote.is_ipv4()
                 {
                     return Err(ChangeError::MixedFamilies(id, *remote, *local));
                 }
-                if let Encapsulation::MplsOverUdp { labels } | Encapsulation::MplsOverGre { labels } = encapsulation
+                if let Encapsulation::MplsOverUdp { labels } | Encapsulation::MplsOverGre { labels } =
+                    encapsulation
                     && !(1..=3).contains(&labels.len())
                 {
                     return Err(ChangeError::LabelStack(id, labels.len()));
@@ -344,7 +371,12 @@ impl State {
         }
     }
 
-    fn port_for(&mut self, id: PortId, spec: PortSpec, context: &OpenContext<'_>) -> Result<PortEntry, ChangeError> {
+    fn port_for(
+        &mut self,
+        id: PortId,
+        spec: PortSpec,
+        context: &OpenContext<'_>,
+    ) -> Result<PortEntry, ChangeError> {
         if id.0 > super::MAX_PORT_ID {
             return Err(ChangeError::PortRange(id));
         }
@@ -360,7 +392,10 @@ impl State {
             {
                 Err(ChangeError::DeviceFixed(id))
             }
-            Some(entry) => Ok(PortEntry { spec, ..entry.clone() }),
+            Some(entry) => Ok(PortEntry {
+                spec,
+                ..entry.clone()
+            }),
             None => self.open_port(id, spec, context),
         }
     }

@@ -66,7 +66,11 @@ pub enum Reason {
     #[error("port {0}: its device can't be changed while it is plugged; remove the port first")]
     DeviceFixed(PortId),
     #[error("VLAN {vlan} of port {parent} already belongs to port {owner}")]
-    VlanInUse { parent: PortId, vlan: VlanId, owner: PortId },
+    VlanInUse {
+        parent: PortId,
+        vlan: VlanId,
+        owner: PortId,
+    },
     #[error("port {0} is a VLAN sub-interface itself and can't have sub-interfaces")]
     NestedVlan(PortId),
     #[error("next hop {0} does not exist")]

@@ -17,7 +17,10 @@ use crate::{
     pipeline::{burst::TUNNEL_INGRESS, flow::UNDECIDED},
     snapshot::{Hop, HopId, NextHop},
     statistics::{Books, MAX_PORTS, PortCounters, STAGES, Stage},
-    view::{Balance, FlowFilter, FlowRecord, Ingress, PortStatistics, Statistics, TableStatistics, WorkerStatistics},
+    view::{
+        Balance, FlowFilter, FlowRecord, Ingress, PortStatistics, Statistics, TableStatistics,
+        WorkerStatistics,
+    },
 };
 
 /// How long an answer waits for the workers' counters; a stuck one's last are taken then.
@@ -26,10 +29,20 @@ const COUNTERS_WITHIN: Duration = Duration::from_millis(500);
 impl Control {
     /// Counters of everything, each worker's at one of its burst boundaries.
     pub(super) fn statistics(&mut self) -> Statistics {
-        let tickets: Vec<_> = self.shared.workers.iter().map(|worker| worker.mailbox.ask()).collect();
+        let tickets: Vec<_> = self
+            .shared
+            .workers
+            .iter()
+            .map(|worker| worker.mailbox.ask())
+            .collect();
         let until = Instant::now() + COUNTERS_WITHIN;
-        let all_answered =
-            || self.shared.workers.iter().zip(&tickets).all(|(worker, ticket)| worker.mailbox.answered(*ticket));
+        let all_answered = || {
+            self.shared
+                .workers
+                .iter()
+                .zip(&tickets)
+                .all(|(worker, ticket)| worker.mailbox.answered(*ticket))
+        };
         while !all_answered() && Instant::now() < until {
             std::thread::sleep(Duration::from_micros(50));
         }
@@ -53,7 +66,9 @@ impl Control {
                 idle_cycles: idle,
                 snapshot: self.state.draft.number,
                 stuck_in: self.stuck_in(index),
-                stages: (0..STAGES.len()).map(|at| (STAGES[at], cycles(at), counters.stage_packets[at])).collect(),
+                stages: (0..STAGES.len())
+                    .map(|at| (STAGES[at], cycles(at), counters.stage_packets[at]))
+                    .collect(),
             });
         }
         self.assemble(&ports, books, workers)
@@ -61,7 +76,12 @@ impl Control {
 
     fn assemble(&self, ports: &[PortCounters], books: Books, workers: Vec<WorkerStatistics>) -> Statistics {
         let nonzero = |drops: &[u64; Reason::ALL.len()]| -> Vec<(Reason, u64)> {
-            Reason::ALL.iter().zip(drops).filter(|(_, count)| **count > 0).map(|(r, count)| (*r, *count)).collect()
+            Reason::ALL
+                .iter()
+                .zip(drops)
+                .filter(|(_, count)| **count > 0)
+                .map(|(r, count)| (*r, *count))
+                .collect()
         };
         let mut total = PortCounters::ZERO;
         for port in ports {
@@ -133,7 +153,13 @@ impl Control {
         });
     }
 
-    fn record<K: Listed>(&self, session: u32, direction: &DirectionRecord<K>, initiator: bool, now: u32) -> FlowRecord {
+    fn record<K: Listed>(
+        &self,
+        session: u32,
+        direction: &DirectionRecord<K>,
+        initiator: bool,
+        now: u32,
+    ) -> FlowRecord {
         let key = &direction.key;
         let family = if K::V6 { 1 << 32 } else { 0 };
         FlowRecord {
@@ -156,7 +182,11 @@ impl Control {
             return Ingress::Port(PortId(ingress as u16));
         }
         let number = ingress & !TUNNEL_INGRESS;
-        let remote = self.state.endpoints.iter().find(|(_, endpoint)| endpoint.number == number);
+        let remote = self
+            .state
+            .endpoints
+            .iter()
+            .find(|(_, endpoint)| endpoint.number == number);
         Ingress::Tunnel(remote.map_or(IpAddr::from([0, 0, 0, 0]), |(remote, _)| *remote))
     }
 
@@ -179,15 +209,25 @@ impl Control {
             Some(Hop::Table(NextHop::Port { port, .. })) => format!("to {}", name(*port)),
             Some(Hop::Table(NextHop::Tunnel { remote, .. })) => format!("tunnel to {remote}"),
             Some(Hop::Table(NextHop::Discard)) => "discard".to_owned(),
-            Some(Hop::Table(NextHop::Group(_) | NextHop::Vrf(_) | NextHop::Gateway(_))) => "re-decided next".to_owned(),
+            Some(Hop::Table(NextHop::Group(_) | NextHop::Vrf(_) | NextHop::Gateway(_))) => {
+                "re-decided next".to_owned()
+            }
             None => "gone".to_owned(),
         }
     }
 
     fn neighbour_name(&self, action: u64) -> String {
         let hop = HopId::from_raw(action as u32);
-        let known = self.state.draft.neighbour_index.iter().find(|(_, index)| HopId::neighbour(**index) == hop);
-        known.map_or_else(|| "an unknown neighbour".to_owned(), |((_, address), _)| address.to_string())
+        let known = self
+            .state
+            .draft
+            .neighbour_index
+            .iter()
+            .find(|(_, index)| HopId::neighbour(**index) == hop);
+        known.map_or_else(
+            || "an unknown neighbour".to_owned(),
+            |((_, address), _)| address.to_string(),
+        )
     }
 }
 
@@ -249,7 +289,11 @@ fn matches<K: Listed>(filter: &FlowFilter, key: &K) -> bool {
     filter.vrf.is_none_or(|vrf| vrf == key.vrf())
         && filter.protocol.is_none_or(|protocol| protocol == key.protocol())
         && filter.source.is_none_or(|prefix| prefix.contains(&source))
-        && filter.destination.is_none_or(|prefix| prefix.contains(&destination))
+        && filter
+            .destination
+            .is_none_or(|prefix| prefix.contains(&destination))
         && filter.source_port.is_none_or(|port| port == source_port)
-        && filter.destination_port.is_none_or(|port| port == destination_port)
+        && filter
+            .destination_port
+            .is_none_or(|port| port == destination_port)
 }

@@ -62,7 +62,9 @@ impl State {
             (NextHop::Gateway(old), Some(NextHop::Gateway(new))) => old != new,
             // The reply is expected elsewhere now.
             (NextHop::Port { port: old, .. }, Some(NextHop::Port { port: new, .. })) => old != new,
-            (NextHop::Tunnel { endpoint: old, .. }, Some(NextHop::Tunnel { endpoint: new, .. })) => old != new,
+            (NextHop::Tunnel { endpoint: old, .. }, Some(NextHop::Tunnel { endpoint: new, .. })) => {
+                old != new
+            }
             (old, Some(new)) => std::mem::discriminant(old) != std::mem::discriminant(new),
             (_, None) => true,
         }
@@ -83,24 +85,36 @@ impl State {
     fn build_hop(&mut self, spec: NextHopSpec) -> NextHop {
         match spec {
             NextHopSpec::Port { port, mac, vlan } => {
-                let Some(entry) = self.draft.port(port) else { return NextHop::Discard };
+                let Some(entry) = self.draft.port(port) else {
+                    return NextHop::Discard;
+                };
                 let tag = vlan.or(entry.vlan);
-                let trunk = entry.vlans.as_ref().zip(vlan).and_then(|(table, vlan)| table[usize::from(vlan.get())]);
+                let trunk = entry
+                    .vlans
+                    .as_ref()
+                    .zip(vlan)
+                    .and_then(|(table, vlan)| table[usize::from(vlan.get())]);
                 NextHop::Port {
                     port,
                     vrf: trunk.map_or(entry.vrf, |context| context.vrf),
                     header: L2Header::new(mac.unwrap_or(entry.mac), Mac::VIRTUAL_ROUTER, tag),
                 }
             }
-            NextHopSpec::Tunnel { remote, local, encapsulation, return_vrf } => {
-                self.build_tunnel(remote, local, &encapsulation, return_vrf)
-            }
+            NextHopSpec::Tunnel {
+                remote,
+                local,
+                encapsulation,
+                return_vrf,
+            } => self.build_tunnel(remote, local, &encapsulation, return_vrf),
             NextHopSpec::Group(members) => {
-                let reachable = members.iter().filter(|member| self.reachable(member)).map(|member| Member {
-                    id: member.id,
-                    weight: member.weight.max(1),
-                    next_hop: member.next_hop,
-                });
+                let reachable = members
+                    .iter()
+                    .filter(|member| self.reachable(member))
+                    .map(|member| Member {
+                        id: member.id,
+                        weight: member.weight.max(1),
+                        next_hop: member.next_hop,
+                    });
                 let reachable: Vec<_> = reachable.collect();
                 NextHop::Group(Group::new(&reachable, members.len()))
             }
@@ -114,15 +128,24 @@ impl State {
     /// Whether a group may send flows to a member.
     fn reachable(&self, member: &MemberSpec) -> bool {
         let link_up = |port: PortId| self.ports.get(&port).is_some_and(|entry| entry.link_up);
-        match self.draft.next_hops.get(member.next_hop.index()).and_then(Option::as_deref) {
+        match self
+            .draft
+            .next_hops
+            .get(member.next_hop.index())
+            .and_then(Option::as_deref)
+        {
             Some(NextHop::Port { port, .. }) => link_up(*port),
             Some(NextHop::Tunnel { paths, .. }) => paths.iter().any(|path| {
                 let neighbour = self.draft.neighbours.get(path.neighbour as usize);
-                neighbour.is_some_and(|neighbour| neighbour.header.is_some() && neighbour.port.is_some_and(link_up))
+                neighbour.is_some_and(|neighbour| {
+                    neighbour.header.is_some() && neighbour.port.is_some_and(link_up)
+                })
             }),
-            Some(NextHop::Gateway(Some(index))) => {
-                self.draft.neighbours.get(*index as usize).is_some_and(|neighbour| neighbour.header.is_some())
-            }
+            Some(NextHop::Gateway(Some(index))) => self
+                .draft
+                .neighbours
+                .get(*index as usize)
+                .is_some_and(|neighbour| neighbour.header.is_some()),
             Some(NextHop::Vrf(_) | NextHop::Receive) => true,
             Some(NextHop::Gateway(None) | NextHop::Group(_) | NextHop::Discard) | None => false,
         }

@@ -81,7 +81,8 @@ impl Neighbours {
 
     /// A packet needs this neighbour.
     pub fn demand(&mut self, port: PortId, address: IpAddr, draft: &mut Snapshot) {
-        if self.entries.len() < MOST_ON_DEMAND || self.entries.values().filter(|e| !e.wanted).count() < MOST_ON_DEMAND
+        if self.entries.len() < MOST_ON_DEMAND
+            || self.entries.values().filter(|e| !e.wanted).count() < MOST_ON_DEMAND
         {
             self.entry(port, address, draft);
         }
@@ -91,15 +92,29 @@ impl Neighbours {
         let numbers = &mut self.numbers;
         self.entries.entry((port, address)).or_insert_with(|| {
             let index = numbers.take();
-            draft.neighbours.set(index as usize, Neighbour { port: Some(port), header: None });
+            draft.neighbours.set(
+                index as usize,
+                Neighbour {
+                    port: Some(port),
+                    header: None,
+                },
+            );
             Arc::make_mut(&mut draft.neighbour_index).insert((port, address), index);
-            Entry { index, mac: None, wanted: false, attempts: 0, next: Instant::now() }
+            Entry {
+                index,
+                mac: None,
+                wanted: false,
+                attempts: 0,
+                next: Instant::now(),
+            }
         })
     }
 
     /// Somebody said where an address is. Only those that were asked for are kept.
     pub fn learned(&mut self, port: &Port, address: IpAddr, mac: Mac, draft: &mut Snapshot) -> Effect {
-        let Some(entry) = self.entries.get_mut(&(port.id, address)) else { return Effect::default() };
+        let Some(entry) = self.entries.get_mut(&(port.id, address)) else {
+            return Effect::default();
+        };
         let previous = entry.mac.replace(mac);
         entry.attempts = 0;
         entry.next = Instant::now() + REFRESH;
@@ -107,8 +122,18 @@ impl Neighbours {
             return Effect::default();
         }
         let header = Some(L2Header::new(mac, port.mac, port.vlan));
-        draft.neighbours.set(entry.index as usize, Neighbour { port: Some(port.id), header });
-        Effect { changed: true, reachability: previous.is_none(), forgotten: false }
+        draft.neighbours.set(
+            entry.index as usize,
+            Neighbour {
+                port: Some(port.id),
+                header,
+            },
+        );
+        Effect {
+            changed: true,
+            reachability: previous.is_none(),
+            forgotten: false,
+        }
     }
 
     /// Whom to ask now; gives up those that do not answer.
@@ -118,21 +143,44 @@ impl Neighbours {
         for (&(port, target), entry) in self.entries.iter_mut().filter(|(_, entry)| entry.next <= now) {
             if entry.attempts >= ATTEMPTS {
                 if entry.mac.take().is_some() {
-                    draft.neighbours.set(entry.index as usize, Neighbour { port: Some(port), header: None });
-                    effect.and(Effect { changed: true, reachability: true, forgotten: false });
+                    draft.neighbours.set(
+                        entry.index as usize,
+                        Neighbour {
+                            port: Some(port),
+                            header: None,
+                        },
+                    );
+                    effect.and(Effect {
+                        changed: true,
+                        reachability: true,
+                        forgotten: false,
+                    });
                 }
                 if !entry.wanted {
                     gone.push((port, target));
                     continue;
                 }
             }
-            requests.push(Request { port, target, known: entry.mac.filter(|_| entry.attempts == 0) });
+            requests.push(Request {
+                port,
+                target,
+                known: entry.mac.filter(|_| entry.attempts == 0),
+            });
             entry.attempts += 1;
-            entry.next = now + if entry.attempts > ATTEMPTS { RETRY_SLOWLY } else { RETRY };
+            entry.next = now
+                + if entry.attempts > ATTEMPTS {
+                    RETRY_SLOWLY
+                } else {
+                    RETRY
+                };
         }
         for key in gone {
             self.forget(key, draft);
-            effect.and(Effect { changed: true, reachability: false, forgotten: true });
+            effect.and(Effect {
+                changed: true,
+                reachability: false,
+                forgotten: true,
+            });
         }
         (requests, effect)
     }
@@ -144,7 +192,12 @@ impl Neighbours {
 
     /// An uplink is gone, its neighbours with it.
     pub fn forget_port(&mut self, port: PortId, draft: &mut Snapshot) {
-        let keys: Vec<_> = self.entries.keys().filter(|(uplink, _)| *uplink == port).copied().collect();
+        let keys: Vec<_> = self
+            .entries
+            .keys()
+            .filter(|(uplink, _)| *uplink == port)
+            .copied()
+            .collect();
         for key in keys {
             self.forget(key, draft);
         }

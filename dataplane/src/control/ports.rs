@@ -40,7 +40,11 @@ impl State {
         let mut seen = HashSet::new();
         for (vlan, _) in &spec.trunk {
             let twin = self.ports.iter().find(|(_, entry)| {
-                entry.spec.device == DeviceSpec::Vlan { parent: id, vlan: *vlan }
+                entry.spec.device
+                    == DeviceSpec::Vlan {
+                        parent: id,
+                        vlan: *vlan,
+                    }
             });
             if let Some((owner, _)) = twin {
                 return Err(in_use(id, *vlan, *owner));
@@ -81,7 +85,15 @@ impl State {
         };
         self.incarnations += 1;
         let link_up = driver.link_up();
-        Ok(PortEntry { spec, incarnation: self.incarnations, link_up, driver, users: 0, host, uplink: None })
+        Ok(PortEntry {
+            spec,
+            incarnation: self.incarnations,
+            link_up,
+            driver,
+            users: 0,
+            host,
+            uplink: None,
+        })
     }
 
     /// The host's own way onto an uplink: a tap with the uplink's MAC and addresses.
@@ -93,17 +105,31 @@ impl State {
         driver: &Driver,
         context: &OpenContext<'_>,
     ) -> Result<(PortId, Box<PortEntry>), ChangeError> {
-        let failed = |reason: String| ChangeError::HostInterface { name: name.to_owned(), reason };
+        let failed = |reason: String| ChangeError::HostInterface {
+            name: name.to_owned(),
+            reason,
+        };
         let id = (MAX_PORT_ID + 1..MAX_PORTS as u16)
             .map(PortId)
             .find(|id| !self.ports.contains_key(id))
             .ok_or_else(|| failed("no number is left for another host interface".into()))?;
         let mac = spec.mac.or(known(driver.mac()));
-        let device = DeviceSpec::Tap { interface: name.to_owned(), queues: 1, netns: None };
-        let own = OpenContext { mac, mtu: spec.mtu, name, uplink: false, ..*context };
+        let device = DeviceSpec::Tap {
+            interface: name.to_owned(),
+            queues: 1,
+            netns: None,
+        };
+        let own = OpenContext {
+            mac,
+            mtu: spec.mtu,
+            name,
+            uplink: false,
+            ..*context
+        };
         let tap = port::open(&device, &own)?;
         for address in &spec.addresses {
-            port::address::add(name, *address).map_err(|error| failed(format!("address {address}: {error}")))?;
+            port::address::add(name, *address)
+                .map_err(|error| failed(format!("address {address}: {error}")))?;
         }
         self.incarnations += 1;
         let host_spec = PortSpec {
@@ -199,10 +225,17 @@ impl State {
         let children: Vec<_> = children.map(|(id, _)| *id).collect();
         ids.extend(children);
         for id in ids {
-            let port = self.ports.get(&id).map(|entry| Arc::new(self.build_port(id, entry)));
+            let port = self
+                .ports
+                .get(&id)
+                .map(|entry| Arc::new(self.build_port(id, entry)));
             self.draft.ports.set(id.index(), port);
             // Next hops carry the port's header.
-            let named = self.hops.iter().filter(|(_, hop)| hop.spec.names_port(id)).map(|(hop, _)| *hop);
+            let named = self
+                .hops
+                .iter()
+                .filter(|(_, hop)| hop.spec.names_port(id))
+                .map(|(hop, _)| *hop);
             self.touched.hops.extend(named);
         }
         self.rebuild_local_addresses();
@@ -217,10 +250,15 @@ impl State {
         };
         let role = match (entry.uplink, spec.vrf) {
             (Some(uplink), _) => Role::Host { uplink },
-            (None, VrfId::UNDERLAY) => Role::Uplink { host: entry.host.as_ref().map(|(host, _)| *host) },
+            (None, VrfId::UNDERLAY) => Role::Uplink {
+                host: entry.host.as_ref().map(|(host, _)| *host),
+            },
             _ => Role::Tenant,
         };
-        let mac = spec.mac.or(known(entry.driver.mac())).unwrap_or_else(|| default_mac(id));
+        let mac = spec
+            .mac
+            .or(known(entry.driver.mac()))
+            .unwrap_or_else(|| default_mac(id));
         let source = match role {
             Role::Tenant | Role::Host { .. } => Mac::VIRTUAL_ROUTER,
             Role::Uplink { .. } => mac,
@@ -243,10 +281,13 @@ impl State {
     }
 
     fn vlan_contexts(&self, id: PortId, spec: &PortSpec) -> Option<Box<[Option<VlanContext>; 4096]>> {
-        let children = self.ports.iter().filter_map(|(child, entry)| match entry.spec.device {
-            DeviceSpec::Vlan { parent, vlan } if parent == id => Some((vlan, *child, entry.spec.vrf)),
-            _ => None,
-        });
+        let children = self
+            .ports
+            .iter()
+            .filter_map(|(child, entry)| match entry.spec.device {
+                DeviceSpec::Vlan { parent, vlan } if parent == id => Some((vlan, *child, entry.spec.vrf)),
+                _ => None,
+            });
         let trunk = spec.trunk.iter().map(|(vlan, vrf)| (*vlan, id, *vrf));
         let mut contexts = None;
         for (vlan, port, vrf) in children.chain(trunk) {
@@ -285,7 +326,11 @@ impl State {
                     workers => workers[usize::from(queue) % workers.len()],
                 };
                 let worker = usize::from(wished.0 % self.workers);
-                polls[worker].push(Poll { port: *id, queue, driver: Arc::clone(&entry.driver) });
+                polls[worker].push(Poll {
+                    port: *id,
+                    queue,
+                    driver: Arc::clone(&entry.driver),
+                });
             }
         }
         self.draft.polls = Arc::new(polls);

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use hashbrown::{HashMap, HashSet};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weft_packet::{Label, Vni};
-use weft_table::{NextHopId, PortId, RouteId, VrfId, fib::{Fib, Prefix}, stamps::Stamps};
+use weft_table::{
+    NextHopId, PortId, RouteId, VrfId,
+    fib::{Fib, Prefix},
+    stamps::Stamps,
+};
 
 use super::neighbours::Neighbours;
 use crate::{
@@ -187,7 +191,13 @@ impl State {
             next_endpoint: 0,
             workers,
         };
-        state.add_vrf(VrfId::UNDERLAY, VrfSpec { name: "underlay".into(), packet_mode: false });
+        state.add_vrf(
+            VrfId::UNDERLAY,
+            VrfSpec {
+                name: "underlay".into(),
+                packet_mode: false,
+            },
+        );
         state
     }
 
@@ -195,7 +205,16 @@ impl State {
     pub fn add_vrf(&mut self, id: VrfId, spec: VrfSpec) {
         let no_route = RouteId(self.route_ids.take());
         let (fib4, fib6) = (Fib::new(), Fib::new());
-        self.vrfs.insert(id, VrfEntry { spec, fib4, fib6, no_route, users: 0 });
+        self.vrfs.insert(
+            id,
+            VrfEntry {
+                spec,
+                fib4,
+                fib6,
+                no_route,
+                users: 0,
+            },
+        );
         self.touched.vrfs.insert(id);
     }
 
@@ -218,13 +237,21 @@ impl State {
         let next = &mut self.next_endpoint;
         self.endpoints.entry(remote).or_insert_with(|| {
             *next += 1;
-            Endpoint { number: *next - 1, configured: false, users: 0 }
+            Endpoint {
+                number: *next - 1,
+                configured: false,
+                users: 0,
+            }
         })
     }
 
     /// Forgets a remote that nobody names any more.
     pub fn release_endpoint(&mut self, remote: IpAddr) {
-        if self.endpoints.get(&remote).is_some_and(|endpoint| !endpoint.configured && endpoint.users == 0) {
+        if self
+            .endpoints
+            .get(&remote)
+            .is_some_and(|endpoint| !endpoint.configured && endpoint.users == 0)
+        {
             self.endpoints.remove(&remote);
         }
         self.touched.endpoints = true;
@@ -253,7 +280,10 @@ impl State {
             self.rebuild_targets();
         }
         if std::mem::take(&mut self.touched.endpoints) {
-            let numbers = self.endpoints.iter().map(|(address, endpoint)| (*address, endpoint.number));
+            let numbers = self
+                .endpoints
+                .iter()
+                .map(|(address, endpoint)| (*address, endpoint.number));
             self.draft.endpoints = Arc::new(numbers.collect());
         }
         self.draft.number += 1;
@@ -271,6 +301,11 @@ impl State {
             TunnelTarget::Port(port) => Target::Port(port),
         };
         self.draft.vnis = Arc::new(self.vnis.iter().map(|(vni, to)| (*vni, target(to))).collect());
-        self.draft.labels = Arc::new(self.labels.iter().map(|(label, to)| (*label, target(to))).collect());
+        self.draft.labels = Arc::new(
+            self.labels
+                .iter()
+                .map(|(label, to)| (*label, target(to)))
+                .collect(),
+        );
     }
 }

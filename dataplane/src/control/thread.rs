@@ -61,7 +61,10 @@ impl Handle {
     /// See [`Dataplane::apply`](crate::Dataplane::apply).
     pub fn apply(&self, batch: Vec<Change>) -> Result<Applied, Refused> {
         self.ask(|reply| Command::Apply(batch, reply))
-            .unwrap_or(Err(Refused { index: 0, reason: ChangeError::Stopping }))
+            .unwrap_or(Err(Refused {
+                index: 0,
+                reason: ChangeError::Stopping,
+            }))
     }
 
     /// Counters of everything.
@@ -71,7 +74,8 @@ impl Handle {
 
     /// Sessions that match.
     pub fn flows(&self, filter: FlowFilter, limit: usize) -> Vec<FlowRecord> {
-        self.ask(|reply| Command::Flows(filter, limit, reply)).unwrap_or_default()
+        self.ask(|reply| Command::Flows(filter, limit, reply))
+            .unwrap_or_default()
     }
 
     /// What a device says of itself.
@@ -130,7 +134,9 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         stamps,
         pool,
         punts: ArrayQueue::new(PUNT_RING),
-        workers: std::iter::repeat_with(WorkerShared::default).take(count).collect(),
+        workers: std::iter::repeat_with(WorkerShared::default)
+            .take(count)
+            .collect(),
         stop: AtomicBool::new(false),
         idle_sleep: config.idle_sleep,
         timeouts: config.timeouts,
@@ -156,8 +162,13 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         link_tick: Instant::now(),
         rounds: vec![(0, Instant::now()); count],
     };
-    let thread = std::thread::Builder::new().name("weft-control".into()).spawn(move || control.run(&receiver))?;
-    Ok(Handle { commands, thread: Some(thread) })
+    let thread = std::thread::Builder::new()
+        .name("weft-control".into())
+        .spawn(move || control.run(&receiver))?;
+    Ok(Handle {
+        commands,
+        thread: Some(thread),
+    })
 }
 
 /// Nobody can aim collisions at a table whose seed he does not know.
@@ -214,7 +225,10 @@ impl Control {
         let effective = self.writer.wait(epoch, EFFECTIVE_WITHIN).is_ok();
         // Devices of removed ports close here.
         self.writer.collect();
-        result.map(|()| Applied { snapshot: self.state.draft.number, effective })
+        result.map(|()| Applied {
+            snapshot: self.state.draft.number,
+            effective,
+        })
     }
 
     fn publish(&mut self) -> u64 {
@@ -226,7 +240,9 @@ impl Control {
     fn keep_house(&mut self) {
         let mut changed = false;
         for _ in 0..PUNT_RING {
-            let Some(punt) = self.shared.punts.pop() else { break };
+            let Some(punt) = self.shared.punts.pop() else {
+                break;
+            };
             changed |= self.punt(punt);
         }
         let now = Instant::now();
@@ -261,26 +277,45 @@ impl Control {
 
     /// Asks for a neighbour: a frame for the worker that comes first.
     fn request(&self, request: &Request) {
-        let Some(port) = self.state.draft.port(request.port) else { return };
-        let own = self.state.ports.get(&request.port).map(|entry| entry.spec.addresses.as_slice()).unwrap_or_default();
-        let mut addresses = own.iter().filter(|own| own.contains(&request.target)).chain(own).map(|own| own.addr());
+        let Some(port) = self.state.draft.port(request.port) else {
+            return;
+        };
+        let own = self
+            .state
+            .ports
+            .get(&request.port)
+            .map(|entry| entry.spec.addresses.as_slice())
+            .unwrap_or_default();
+        let mut addresses = own
+            .iter()
+            .filter(|own| own.contains(&request.target))
+            .chain(own)
+            .map(|own| own.addr());
         let frame: Vec<u8> = match request.target {
             IpAddr::V4(target) => {
-                let Some(IpAddr::V4(source)) = addresses.find(IpAddr::is_ipv4) else { return };
+                let Some(IpAddr::V4(source)) = addresses.find(IpAddr::is_ipv4) else {
+                    return;
+                };
                 let mut frame = [0; arp::FRAME_LEN];
                 arp::write_request(&mut frame, port.mac, source, target, request.known);
                 frame.to_vec()
             }
             IpAddr::V6(target) => {
-                let Some(IpAddr::V6(source)) = addresses.find(IpAddr::is_ipv6) else { return };
+                let Some(IpAddr::V6(source)) = addresses.find(IpAddr::is_ipv6) else {
+                    return;
+                };
                 let mut frame = [0; nd::FRAME_LEN];
                 nd::write_solicitation(&mut frame, port.mac, source, target, request.known);
                 frame.to_vec()
             }
         };
-        let Some(mut mbuf) = self.shared.pool.allocate() else { return };
+        let Some(mut mbuf) = self.shared.pool.allocate() else {
+            return;
+        };
         let tag = port.vlan.map_or(0, |_| weft_packet::vlan::TAG_LEN);
-        let Some(room) = mbuf.append(tag + frame.len()) else { return };
+        let Some(room) = mbuf.append(tag + frame.len()) else {
+            return;
+        };
         room[tag..].copy_from_slice(&frame);
         if let Some(vlan) = port.vlan {
             // There is room for the tag in front.
@@ -311,7 +346,9 @@ impl Control {
             return None;
         }
         let polling = self.shared.workers[worker].polling.load(Ordering::Relaxed);
-        let port = polling.checked_sub(1).and_then(|port| self.state.ports.get(&PortId(port as u16)));
+        let port = polling
+            .checked_sub(1)
+            .and_then(|port| self.state.ports.get(&PortId(port as u16)));
         Some(match port {
             Some(entry) => format!("port \"{}\"", entry.spec.name),
             None => "the poll loop".to_owned(),
@@ -338,7 +375,13 @@ impl Control {
             }
         }
         self.state.ports.clear();
-        let Control { state, mut writer, shared, eal, .. } = self;
+        let Control {
+            state,
+            mut writer,
+            shared,
+            eal,
+            ..
+        } = self;
         drop(state);
         writer.publish(&shared.snapshot, Arc::new(Snapshot::empty(shared.workers.len())));
         writer.collect();

@@ -18,7 +18,9 @@ use crate::{
 impl State {
     /// Somebody said where an address is. True: the next snapshot differs.
     pub fn learned(&mut self, port: PortId, address: IpAddr, mac: Mac) -> bool {
-        let Some(entry) = self.draft.ports.get(port.index()).cloned().flatten() else { return false };
+        let Some(entry) = self.draft.ports.get(port.index()).cloned().flatten() else {
+            return false;
+        };
         let effect = self.neighbours.learned(&entry, address, mac, &mut self.draft);
         self.follow(effect)
     }
@@ -40,8 +42,13 @@ impl State {
 
     /// Sessions to neighbours on the uplinks' subnets look again.
     fn connected_changed(&mut self) {
-        let Some(underlay) = self.vrfs.get(&VrfId::UNDERLAY) else { return };
-        let subnets = self.ports.values().filter(|entry| entry.spec.vrf == VrfId::UNDERLAY);
+        let Some(underlay) = self.vrfs.get(&VrfId::UNDERLAY) else {
+            return;
+        };
+        let subnets = self
+            .ports
+            .values()
+            .filter(|entry| entry.spec.vrf == VrfId::UNDERLAY);
         let subnets = subnets.flat_map(|entry| &entry.spec.addresses).map(IpNet::trunc);
         let routes = subnets.filter_map(|subnet| underlay.get(subnet));
         let routes: Vec<_> = routes.collect();
@@ -52,8 +59,13 @@ impl State {
 
     /// Every tunnel and gateway is resolved again with the next snapshot.
     pub fn touch_tunnels(&mut self) {
-        let resolved = |spec: &NextHopSpec| matches!(spec, NextHopSpec::Tunnel { .. } | NextHopSpec::Gateway(_));
-        let ids = self.hops.iter().filter(|(_, entry)| resolved(&entry.spec)).map(|(id, _)| *id);
+        let resolved =
+            |spec: &NextHopSpec| matches!(spec, NextHopSpec::Tunnel { .. } | NextHopSpec::Gateway(_));
+        let ids = self
+            .hops
+            .iter()
+            .filter(|(_, entry)| resolved(&entry.spec))
+            .map(|(id, _)| *id);
         self.touched.hops.extend(ids);
     }
 
@@ -66,8 +78,14 @@ impl State {
     /// The uplink whose subnet holds the address.
     fn uplink_of(&self, address: IpAddr) -> Option<PortId> {
         let on_subnet = |subnet: &IpNet| subnet.contains(&address) && subnet.addr() != address;
-        let uplinks = self.ports.iter().filter(|(_, entry)| entry.spec.vrf == VrfId::UNDERLAY);
-        uplinks.filter(|(_, entry)| entry.spec.addresses.iter().any(on_subnet)).map(|(id, _)| *id).next()
+        let uplinks = self
+            .ports
+            .iter()
+            .filter(|(_, entry)| entry.spec.vrf == VrfId::UNDERLAY);
+        uplinks
+            .filter(|(_, entry)| entry.spec.addresses.iter().any(on_subnet))
+            .map(|(id, _)| *id)
+            .next()
     }
 
     /// A tunnel with one path for each way to its remote.
@@ -82,28 +100,52 @@ impl State {
         let paths = neighbours.into_iter().filter_map(|neighbour| {
             let port = self.draft.neighbours.get(neighbour as usize)?.port?;
             let local = local.or_else(|| self.own_address(port, remote.is_ipv4()))?;
-            Some(TunnelPath { neighbour, template: template(encapsulation, local, remote)? })
+            Some(TunnelPath {
+                neighbour,
+                template: template(encapsulation, local, remote)?,
+            })
         });
         let paths = paths.collect();
-        let endpoint = self.endpoints.get(&remote).map_or(u32::MAX >> 1, |endpoint| endpoint.number);
-        NextHop::Tunnel { paths, remote, endpoint, return_vrf }
+        let endpoint = self
+            .endpoints
+            .get(&remote)
+            .map_or(u32::MAX >> 1, |endpoint| endpoint.number);
+        NextHop::Tunnel {
+            paths,
+            remote,
+            endpoint,
+            return_vrf,
+        }
     }
 
     fn own_address(&self, uplink: PortId, v4: bool) -> Option<IpAddr> {
         let addresses = &self.ports.get(&uplink)?.spec.addresses;
-        addresses.iter().map(IpNet::addr).find(|address| address.is_ipv4() == v4)
+        addresses
+            .iter()
+            .map(IpNet::addr)
+            .find(|address| address.is_ipv4() == v4)
     }
 
     /// The first hops towards an underlay address; several if the route is a group. Unresolved ones only if there is
     /// no other.
     fn ways_to(&mut self, remote: IpAddr) -> Vec<u32> {
-        let Some(underlay) = self.vrfs.get(&VrfId::UNDERLAY) else { return Vec::new() };
+        let Some(underlay) = self.vrfs.get(&VrfId::UNDERLAY) else {
+            return Vec::new();
+        };
         let route = underlay.longest_match(remote);
-        let Some(hop) = route.and_then(|route| self.draft.route(route)).map(|route| route.next_hop) else {
+        let Some(hop) = route
+            .and_then(|route| self.draft.route(route))
+            .map(|route| route.next_hop)
+        else {
             return Vec::new();
         };
         let mut ways = self.neighbours_behind(hop, remote);
-        let resolved = |way: &u32| self.draft.neighbours.get(*way as usize).is_some_and(|n| n.header.is_some());
+        let resolved = |way: &u32| {
+            self.draft
+                .neighbours
+                .get(*way as usize)
+                .is_some_and(|n| n.header.is_some())
+        };
         if ways.iter().any(resolved) {
             ways.retain(resolved);
         }
@@ -124,7 +166,10 @@ impl State {
             Some(NextHopSpec::Gateway(address)) => self.gateway(address).into_iter().collect(),
             Some(NextHopSpec::Group(members)) => {
                 // Groups hold no groups, so this ends.
-                members.iter().flat_map(|member| self.neighbours_behind_entry(member.next_hop)).collect()
+                members
+                    .iter()
+                    .flat_map(|member| self.neighbours_behind_entry(member.next_hop))
+                    .collect()
             }
             _ => Vec::new(),
         }
@@ -135,7 +180,11 @@ impl State {
 fn template(encapsulation: &Encapsulation, local: IpAddr, remote: IpAddr) -> Option<Template> {
     match encapsulation {
         Encapsulation::Vxlan { vni, inner_mac } => {
-            let inner_mac = if *inner_mac == Mac::ZERO { Mac::VIRTUAL_ROUTER } else { *inner_mac };
+            let inner_mac = if *inner_mac == Mac::ZERO {
+                Mac::VIRTUAL_ROUTER
+            } else {
+                *inner_mac
+            };
             Template::vxlan(local, remote, *vni, inner_mac).ok()
         }
         Encapsulation::MplsOverUdp { labels } => Template::mpls_over_udp(local, remote, labels).ok(),

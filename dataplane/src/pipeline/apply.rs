@@ -45,20 +45,26 @@ pub enum Ttl {
 pub fn route(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, ttl: Ttl) {
     let snapshot = context.snapshot;
     let hop = snapshot.hop(packet.hop);
-    if ttl == Ttl::Decrement
-        && !matches!(hop, Some(Hop::Receive))
-        && !rewrite::decrement_ttl(mbuf.data_mut())
+    if ttl == Ttl::Decrement && !matches!(hop, Some(Hop::Receive)) && !rewrite::decrement_ttl(mbuf.data_mut())
     {
         return context.drop(mbuf, packet.port, Reason::TtlExceeded);
     }
     let egress = match hop {
         Some(Hop::Table(NextHop::Port { port, header, .. })) => match snapshot.port(*port) {
-            Some(port) => Ok(Egress { port, header, template: None }),
+            Some(port) => Ok(Egress {
+                port,
+                header,
+                template: None,
+            }),
             None => Err(Reason::PortDown),
         },
         Some(Hop::Table(NextHop::Tunnel { paths, .. })) => tunnel(context, paths, packet),
         Some(Hop::Neighbour(_)) => neighbour(context, packet),
-        Some(Hop::Port(port)) => Ok(Egress { port, header: &port.header, template: None }),
+        Some(Hop::Port(port)) => Ok(Egress {
+            port,
+            header: &port.header,
+            template: None,
+        }),
         Some(Hop::Receive) => return local::receive(context, mbuf, packet),
         Some(Hop::Table(NextHop::Discard)) => Err(Reason::Discarded),
         Some(Hop::Table(_)) | None => Err(Reason::PortDown),
@@ -75,12 +81,20 @@ fn tunnel<'a>(context: &Context<'a>, paths: &'a [TunnelPath], packet: &Packet) -
     let path = match paths {
         [] => return Err(Reason::NoUnderlayRoute),
         [only] => only,
-        several => &several[(u64::from(packet.hash) * several.len() as u64 >> 32) as usize],
+        several => &several[((u64::from(packet.hash) * several.len() as u64) >> 32) as usize],
     };
-    let neighbour = context.snapshot.neighbours.get(path.neighbour as usize).ok_or(Reason::NoUnderlayRoute)?;
+    let neighbour = context
+        .snapshot
+        .neighbours
+        .get(path.neighbour as usize)
+        .ok_or(Reason::NoUnderlayRoute)?;
     let header = neighbour.header.as_ref().ok_or(Reason::NeighbourUnresolved)?;
     let port = underlay_port(context, neighbour.port)?;
-    Ok(Egress { port, header, template: Some(&path.template) })
+    Ok(Egress {
+        port,
+        header,
+        template: Some(&path.template),
+    })
 }
 
 fn neighbour<'a>(context: &Context<'a>, packet: &Packet) -> Result<Egress<'a>, Reason> {
@@ -89,11 +103,16 @@ fn neighbour<'a>(context: &Context<'a>, packet: &Packet) -> Result<Egress<'a>, R
     };
     let header = neighbour.header.as_ref().ok_or(Reason::NeighbourUnresolved)?;
     let port = underlay_port(context, neighbour.port)?;
-    Ok(Egress { port, header, template: None })
+    Ok(Egress {
+        port,
+        header,
+        template: None,
+    })
 }
 
 fn underlay_port<'a>(context: &Context<'a>, port: Option<PortId>) -> Result<&'a Port, Reason> {
-    port.and_then(|port| context.snapshot.port(port)).ok_or(Reason::PortDown)
+    port.and_then(|port| context.snapshot.port(port))
+        .ok_or(Reason::PortDown)
 }
 
 /// Routes a packet that starts here: an answer of the vRouter, already at its IP header.

@@ -57,7 +57,10 @@ impl Packet {
         traffic_class: 0,
         v6: false,
         tcp_flags: 0,
-        pending: Pending { checksum: false, segment: None },
+        pending: Pending {
+            checksum: false,
+            segment: None,
+        },
         hop: HopId::RECEIVE,
     };
 }
@@ -99,14 +102,22 @@ impl<K: Key> Lane<K> {
     /// Adds a packet.
     #[inline(always)]
     pub fn push(&mut self, packet: usize, key: K, hash: u64, stateful: bool) {
-        let position = if stateful { self.stateful } else { BURST - 1 - self.stateless };
+        let position = if stateful {
+            self.stateful
+        } else {
+            BURST - 1 - self.stateless
+        };
         if let Some(place) = self.keys.get_mut(position) {
             *place = key;
             self.hashes[position] = hash;
             self.packets[position] = packet as u8;
             self.found[position] = DirectionIndex::NONE;
         }
-        if stateful { self.stateful += 1 } else { self.stateless += 1 }
+        if stateful {
+            self.stateful += 1
+        } else {
+            self.stateless += 1
+        }
     }
 
     /// The next stage decides this one.
@@ -145,7 +156,14 @@ pub struct Burst {
 
 impl Default for Burst {
     fn default() -> Self {
-        let key4 = Key4 { source: 0, destination: 0, source_port: 0, destination_port: 0, vrf: VrfId(0), protocol: 0 };
+        let key4 = Key4 {
+            source: 0,
+            destination: 0,
+            source_port: 0,
+            destination_port: 0,
+            vrf: VrfId(0),
+            protocol: 0,
+        };
         let key6 = Key6 {
             source: [0; 16],
             destination: [0; 16],

@@ -40,7 +40,9 @@ pub fn classify(burst: &mut Burst, context: &mut Context<'_>) {
             ahead.prefetch_data();
         }
         burst.packets[index].port = device.id;
-        let Some(mbuf) = burst.mbufs[index].take() else { continue };
+        let Some(mbuf) = burst.mbufs[index].take() else {
+            continue;
+        };
         if let Err((mbuf, reason)) = frame(burst, context, index, mbuf, device) {
             let port = burst.packets[index].port;
             context.drop(mbuf, port, reason);
@@ -73,7 +75,10 @@ fn frame(
     let (port, vrf) = match ethernet.vlan() {
         None => (device, device.vrf),
         Some(vlan) => {
-            let known = device.vlans.as_ref().and_then(|vlans| vlans[usize::from(vlan.get())]);
+            let known = device
+                .vlans
+                .as_ref()
+                .and_then(|vlans| vlans[usize::from(vlan.get())]);
             let sub_interface = known.and_then(|known| Some((context.snapshot.port(known.port)?, known.vrf)));
             match sub_interface {
                 Some(known) => known,
@@ -124,7 +129,15 @@ fn tenant(
             if ethernet.destination.is_multicast() || is_multicast(&ip) {
                 return Err((mbuf, Reason::NotFlooded));
             }
-            enlist(burst, context, index, mbuf, port, usize::from(ethernet.l3_offset), &ip)
+            enlist(
+                burst,
+                context,
+                index,
+                mbuf,
+                port,
+                usize::from(ethernet.l3_offset),
+                &ip,
+            )
         }
         ethertype::ARP => local::arp::tenant(context, mbuf, port, burst.packets[index].vrf, ethernet),
         _ => Err((mbuf, Reason::UnknownEthertype)),
@@ -157,7 +170,15 @@ fn uplink(
                 Addresses::V6 { destination, .. } => context.snapshot.local.find6(destination.to_bits()),
             };
             match local {
-                None => enlist(burst, context, index, mbuf, port, usize::from(ethernet.l3_offset), &ip),
+                None => enlist(
+                    burst,
+                    context,
+                    index,
+                    mbuf,
+                    port,
+                    usize::from(ethernet.l3_offset),
+                    &ip,
+                ),
                 Some(_) => decap::decapsulate(burst, context, index, mbuf, port, ethernet, &ip),
             }
         }
@@ -176,13 +197,25 @@ fn from_host(
     uplink: PortId,
     ethernet: &Ethernet,
 ) -> Result<(), Refused> {
-    let Some(uplink) = context.snapshot.port(uplink) else { return Err((mbuf, Reason::PortDown)) };
+    let Some(uplink) = context.snapshot.port(uplink) else {
+        return Err((mbuf, Reason::PortDown));
+    };
     match ethernet.ethertype {
         ethertype::ARP => local::arp::from_host(context, mbuf, uplink, ethernet),
         ethertype::IPV4 | ethertype::IPV6 if ethernet.destination == weft_packet::Mac::VIRTUAL_ROUTER => {
             let (mbuf, ip) = parse_ip(mbuf, ethernet)?;
-            let Some(port) = context.snapshot.port(burst.device) else { return Err((mbuf, Reason::PortDown)) };
-            enlist(burst, context, index, mbuf, port, usize::from(ethernet.l3_offset), &ip)
+            let Some(port) = context.snapshot.port(burst.device) else {
+                return Err((mbuf, Reason::PortDown));
+            };
+            enlist(
+                burst,
+                context,
+                index,
+                mbuf,
+                port,
+                usize::from(ethernet.l3_offset),
+                &ip,
+            )
         }
         ethertype::IPV6 => local::nd::from_host(context, mbuf, uplink, ethernet),
         _ => local::host::send_out(context, mbuf, uplink, ethernet),
@@ -218,7 +251,9 @@ pub fn enlist(
         Ok(transport) => transport,
         Err(malformed) => return Err((mbuf, reason(malformed))),
     };
-    let Some(vrf) = context.snapshot.vrf(burst.packets[index].vrf) else { return Err((mbuf, Reason::NoRoute)) };
+    let Some(vrf) = context.snapshot.vrf(burst.packets[index].vrf) else {
+        return Err((mbuf, Reason::NoRoute));
+    };
     let stateful = !(vrf.packet_mode || port.packet_mode);
     if stateful && ip.fragment == Fragment::Later {
         return Err((mbuf, Reason::Fragment));
@@ -285,4 +320,3 @@ pub fn reason(malformed: Malformed) -> Reason {
         _ => Reason::Malformed,
     }
 }
-

@@ -45,12 +45,19 @@ pub fn decapsulate(
     let Some(&endpoint) = context.snapshot.endpoints.get(&outer.source()) else {
         return Err((mbuf, Reason::UnknownEndpoint));
     };
-    if decap.outer_checksum != OuterChecksum::Absent && !outer_checksum_holds(&mbuf, outer_offset, outer, &decap) {
+    if decap.outer_checksum != OuterChecksum::Absent
+        && !outer_checksum_holds(&mbuf, outer_offset, outer, &decap)
+    {
         return Err((mbuf, Reason::BadChecksum));
     }
     let target = match decap.identifier {
         Identifier::Vni(vni) => context.snapshot.vnis.get(&vni).copied().ok_or(Reason::UnknownVni),
-        Identifier::Label(label) => context.snapshot.labels.get(&label).copied().ok_or(Reason::UnknownLabel),
+        Identifier::Label(label) => context
+            .snapshot
+            .labels
+            .get(&label)
+            .copied()
+            .ok_or(Reason::UnknownLabel),
     };
     let target = match target {
         Ok(target) => target,

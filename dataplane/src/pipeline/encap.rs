@@ -87,20 +87,27 @@ pub fn frame(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, egress:
         let entropy = tunnel::entropy(packet.hash);
         let length = mbuf.len();
         let written = mbuf.prepend(template.len()).is_some_and(|header| {
-            template.write(header, length, entropy, packet.traffic_class, v6).is_ok()
+            template
+                .write(header, length, entropy, packet.traffic_class, v6)
+                .is_ok()
         });
         if !written {
             return context.drop(mbuf, packet.port, Reason::TooBig);
         }
         v6 = template.is_v6();
     }
-    let Some(header) = mbuf.prepend(egress.header.len()) else {
+    let Some(header) = mbuf.prepend(egress.header.length()) else {
         return context.drop(mbuf, packet.port, Reason::TooBig);
     };
-    egress.header.write(header, if v6 { ethertype::IPV6 } else { ethertype::IPV4 });
+    egress
+        .header
+        .write(header, if v6 { ethertype::IPV6 } else { ethertype::IPV4 });
     if mbuf.is_pending() {
         let lengths = mbuf.header_lengths();
-        mbuf.set_header_lengths(HeaderLengths { l2: egress.header.len() as u16, ..lengths });
+        mbuf.set_header_lengths(HeaderLengths {
+            l2: egress.header.length() as u16,
+            ..lengths
+        });
     }
     transmit::push(context, mbuf, packet.port, egress.port);
 }

@@ -12,7 +12,10 @@ use weft_table::{
     flow::{FlowTable, Key, Key4, Key6, WorkerFlows},
 };
 
-use super::{Context, Flows, burst::{Burst, Lane}};
+use super::{
+    Context, Flows,
+    burst::{Burst, Lane},
+};
 use crate::{shared::Shared, snapshot::Vrf};
 
 /// An address family.
@@ -135,21 +138,45 @@ impl Family for V6 {
 
 /// Puts a packet into its family's lane.
 #[inline(always)]
-pub fn enlist(burst: &mut Burst, context: &Context<'_>, index: usize, ip: &IpPacket, tuple: Tuple, stateful: bool) {
+pub fn enlist(
+    burst: &mut Burst,
+    context: &Context<'_>,
+    index: usize,
+    ip: &IpPacket,
+    tuple: Tuple,
+    stateful: bool,
+) {
     let vrf = burst.packets[index].vrf;
-    let Tuple { source_port, destination_port } = tuple;
+    let Tuple {
+        source_port,
+        destination_port,
+    } = tuple;
     let protocol = ip.protocol;
     let hash = match ip.addresses {
         Addresses::V4 { source, destination } => {
             let (source, destination) = (source.to_bits(), destination.to_bits());
-            let key = Key4 { source, destination, source_port, destination_port, vrf, protocol };
+            let key = Key4 {
+                source,
+                destination,
+                source_port,
+                destination_port,
+                vrf,
+                protocol,
+            };
             let hash = context.shared.sessions4.hash(&key);
             burst.v4.push(index, key, hash, stateful);
             hash
         }
         Addresses::V6 { source, destination } => {
             let (source, destination) = (source.octets(), destination.octets());
-            let key = Key6 { source, destination, source_port, destination_port, vrf, protocol };
+            let key = Key6 {
+                source,
+                destination,
+                source_port,
+                destination_port,
+                vrf,
+                protocol,
+            };
             let hash = context.shared.sessions6.hash(&key);
             burst.v6.push(index, key, hash, stateful);
             hash

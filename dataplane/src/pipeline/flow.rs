@@ -23,7 +23,11 @@ pub fn lookup<F: Family>(burst: &mut Burst, context: &mut Context<'_>) {
     }
     let table = F::table(context.shared);
     let lane = F::lane(burst);
-    table.lookup_burst(&lane.keys[..count], &lane.hashes[..count], &mut lane.found[..count]);
+    table.lookup_burst(
+        &lane.keys[..count],
+        &lane.hashes[..count],
+        &mut lane.found[..count],
+    );
     for position in 0..count {
         let lane = F::lane(burst);
         let (found, index) = (lane.found[position], usize::from(lane.packets[position]));
@@ -36,7 +40,12 @@ pub fn lookup<F: Family>(burst: &mut Burst, context: &mut Context<'_>) {
 
 /// The session's decision, if there is one that holds for this packet.
 #[inline(always)]
-fn hit<F: Family>(burst: &Burst, context: &Context<'_>, index: usize, found: DirectionIndex) -> Option<HopId> {
+fn hit<F: Family>(
+    burst: &Burst,
+    context: &Context<'_>,
+    index: usize,
+    found: DirectionIndex,
+) -> Option<HopId> {
     let table = F::table(context.shared);
     let direction = table.get(found)?;
     let decided = direction.decided();
@@ -58,7 +67,9 @@ fn hit<F: Family>(burst: &Burst, context: &Context<'_>, index: usize, found: Dir
 #[inline(always)]
 pub fn account<F: Family>(burst: &Burst, context: &Context<'_>, index: usize, found: DirectionIndex) {
     let (table, packet) = (F::table(context.shared), &burst.packets[index]);
-    table.direction(found).count(1, u64::from(packet.length), context.now);
+    table
+        .direction(found)
+        .count(1, u64::from(packet.length), context.now);
     if packet.tcp_flags & TCP_EVENTS != 0 {
         table.observe_tcp(found, packet.tcp_flags);
     }

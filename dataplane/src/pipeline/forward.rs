@@ -6,12 +6,7 @@
 //! Drops: no-route, discarded, leak-loop, empty-group, neighbour-unresolved, no-underlay-route, port-down,
 //! redecision-budget.
 
-use weft_table::{
-    RouteId, VrfId,
-    fib::NO_ROUTE,
-    flow::FURTHER,
-    stamps::NO_OBJECT,
-};
+use weft_table::{RouteId, VrfId, fib::NO_ROUTE, flow::FURTHER, stamps::NO_OBJECT};
 
 use super::{Context, burst::Burst, family::Family, flow, learn};
 use crate::{
@@ -49,9 +44,14 @@ pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
         let position = usize::from(position);
         let lane = F::lane(burst);
         let (key, hash) = (lane.keys[position], lane.hashes[position]);
-        let (found, index, stateful) =
-            (lane.found[position], usize::from(lane.packets[position]), position < lane.stateful);
-        let current = F::table(context.shared).get(found).map(|direction| direction.action());
+        let (found, index, stateful) = (
+            lane.found[position],
+            usize::from(lane.packets[position]),
+            position < lane.stateful,
+        );
+        let current = F::table(context.shared)
+            .get(found)
+            .map(|direction| direction.action());
         if current.is_some() {
             redecisions += 1;
             if redecisions > REDECISIONS {
@@ -59,9 +59,18 @@ pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
                 continue;
             }
         }
-        let current = current.filter(|action| *action != flow::UNDECIDED).map(|action| HopId::from_raw(action as u32));
+        let current = current
+            .filter(|action| *action != flow::UNDECIDED)
+            .map(|action| HopId::from_raw(action as u32));
         let flow_hash = burst.packets[index].hash;
-        let decision = decide_from::<F>(context, F::vrf(&key), route, F::destination(&key), flow_hash, current);
+        let decision = decide_from::<F>(
+            context,
+            F::vrf(&key),
+            route,
+            F::destination(&key),
+            flow_hash,
+            current,
+        );
         let outcome = decision.and_then(|decision| match stateful {
             true => learn::learn::<F>(burst, context, index, &key, hash, found, &decision),
             false => Ok(decision.hop),
@@ -118,7 +127,10 @@ pub fn decide<F: Family>(
     destination: F::Address,
     hash: u32,
 ) -> Result<Decision, Reason> {
-    let route = context.snapshot.vrf(vrf).map_or(NO_ROUTE, |table| route_in::<F>(table, destination));
+    let route = context
+        .snapshot
+        .vrf(vrf)
+        .map_or(NO_ROUTE, |table| route_in::<F>(table, destination));
     decide_from::<F>(context, vrf, route, destination, hash, None)
 }
 
@@ -160,7 +172,9 @@ fn decide_from<F: Family>(
             Way::Ends(hop) => return Ok(Decision { hop, vrf, routes }),
             Way::LeadsTo(next) => {
                 vrf = next;
-                route = snapshot.vrf(vrf).map_or(NO_ROUTE, |table| route_in::<F>(table, destination));
+                route = snapshot
+                    .vrf(vrf)
+                    .map_or(NO_ROUTE, |table| route_in::<F>(table, destination));
             }
         }
     }
@@ -187,7 +201,10 @@ fn terminal<F: Family>(
                 match snapshot.neighbour_index.get(&(port.id, address)) {
                     Some(&index) => Ok(Way::Ends(HopId::neighbour(index))),
                     None => {
-                        context.punt(Punt::Resolve { port: port.id, address });
+                        context.punt(Punt::Resolve {
+                            port: port.id,
+                            address,
+                        });
                         Err(Reason::NeighbourUnresolved)
                     }
                 }

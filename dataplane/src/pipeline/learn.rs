@@ -48,12 +48,25 @@ pub fn learn<F: Family>(
     let back = forward::decide::<F>(context, reverse_vrf, F::source(key), burst.packets[index].hash);
     let reverse = match back {
         Ok(back) => entry(context, &back, reverse_ingress),
-        Err(_) => table::Decision::new(UNDECIDED, reverse_ingress, weft_table::stamps::NO_OBJECT, forward.stamp),
+        Err(_) => table::Decision::new(
+            UNDECIDED,
+            reverse_ingress,
+            weft_table::stamps::NO_OBJECT,
+            forward.stamp,
+        ),
     };
     let sessions = F::table(context.shared);
     let session = NewSession {
-        forward: NewDirection { key: *key, hash, decision: forward },
-        reverse: NewDirection { key: reverse_key, hash: sessions.hash(&reverse_key), decision: reverse },
+        forward: NewDirection {
+            key: *key,
+            hash,
+            decision: forward,
+        },
+        reverse: NewDirection {
+            key: reverse_key,
+            hash: sessions.hash(&reverse_key),
+            decision: reverse,
+        },
         now: context.now,
     };
     match sessions.insert(F::flows(context.flows), &session) {
@@ -80,13 +93,18 @@ fn entry(context: &Context<'_>, decision: &Decision, ingress: u32) -> table::Dec
 fn way_back(snapshot: &Snapshot, decision: &Decision, initiator: VrfId) -> Option<(u32, VrfId)> {
     match snapshot.hop(decision.hop)? {
         Hop::Table(NextHop::Port { port, vrf, .. }) => Some((port_ingress(*port), *vrf)),
-        Hop::Table(NextHop::Tunnel { endpoint, return_vrf, .. }) => {
-            Some((tunnel_ingress(*endpoint), return_vrf.unwrap_or(initiator)))
-        }
+        Hop::Table(NextHop::Tunnel {
+            endpoint, return_vrf, ..
+        }) => Some((tunnel_ingress(*endpoint), return_vrf.unwrap_or(initiator))),
         Hop::Neighbour(neighbour) => Some((port_ingress(neighbour.port?), VrfId::UNDERLAY)),
         Hop::Port(port) => Some((port_ingress(port.id), port.vrf)),
         Hop::Receive if decision.vrf == VrfId::UNDERLAY => {
-            let host = snapshot.local.v4.iter().map(|(_, port)| *port).chain(snapshot.local.v6.iter().map(|(_, port)| *port));
+            let host = snapshot
+                .local
+                .v4
+                .iter()
+                .map(|(_, port)| *port)
+                .chain(snapshot.local.v6.iter().map(|(_, port)| *port));
             let host = host.filter_map(|uplink| match snapshot.port(uplink)?.role {
                 Role::Uplink { host } => host,
                 _ => None,

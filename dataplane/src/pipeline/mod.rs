@@ -9,16 +9,16 @@
 //! Each stage is one file that tells its drop reasons and works on the arrays of a [`burst::Burst`]. Nothing here
 //! allocates, locks, logs or waits; what it reads of the configuration is one [`Snapshot`].
 
+pub mod apply;
 pub mod burst;
 pub mod classify;
 pub mod decap;
+pub mod encap;
 pub mod family;
 pub mod flow;
 pub mod forward;
 pub mod learn;
 pub mod local;
-pub mod apply;
-pub mod encap;
 pub mod offload;
 pub mod transmit;
 

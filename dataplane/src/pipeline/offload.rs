@@ -30,7 +30,9 @@ pub fn complete_checksum(mbuf: &mut Mbuf) -> bool {
     // A copy of the first buffer, since the others are read while the field in it is written.
     let mut first = [0; (DATA_ROOM + HEADROOM) as usize];
     let length = mbuf.data().len();
-    let Some(first) = first.get_mut(..length) else { return false };
+    let Some(first) = first.get_mut(..length) else {
+        return false;
+    };
     first.copy_from_slice(mbuf.data());
     let filled = match ip::parse(first, mbuf.len()) {
         Ok(ip) => transport::fill_checksum(first, &ip, mbuf.segment_slices().skip(1)).is_ok(),
@@ -44,7 +46,9 @@ pub fn complete_checksum(mbuf: &mut Mbuf) -> bool {
 /// Cuts a TCP packet into segments with up to `size` bytes of payload, and sends each.
 pub fn segment(context: &mut Context<'_>, mbuf: Mbuf, packet: &Packet, size: u16, egress: &Egress<'_>) {
     let parsed = ip::parse(mbuf.data(), mbuf.len());
-    let segmenter = parsed.ok().and_then(|ip| Segmenter::new(mbuf.data(), 0, &ip, size).ok());
+    let segmenter = parsed
+        .ok()
+        .and_then(|ip| Segmenter::new(mbuf.data(), 0, &ip, size).ok());
     let Some(segmenter) = segmenter else {
         return context.drop(mbuf, packet.port, Reason::BadOffload);
     };
@@ -52,9 +56,17 @@ pub fn segment(context: &mut Context<'_>, mbuf: Mbuf, packet: &Packet, size: u16
     let mut sent = 0;
     for index in 0..count {
         let mut header = [0; MAX_HEADER_LEN];
-        let Some(payload) = segmenter.write(index, &mut header[..header_len]) else { break };
+        let Some(payload) = segmenter.write(index, &mut header[..header_len]) else {
+            break;
+        };
         let length = header_len + payload.len();
-        let piece = copy_piece(context, &mbuf, header_len + payload.start, &header[..header_len], length);
+        let piece = copy_piece(
+            context,
+            &mbuf,
+            header_len + payload.start,
+            &header[..header_len],
+            length,
+        );
         let Some(mut piece) = piece else { break };
         let (head, body) = piece.data_mut().split_at_mut(header_len);
         if segmenter.finish(head, [&*body]).is_none() {
@@ -85,9 +97,17 @@ pub fn fragment(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, egre
     let mut sent = 0;
     for index in 0..count {
         let mut header = [0; ipv4::MAX_HEADER_LEN];
-        let Some((header_len, payload)) = fragmenter.write(index, &mut header) else { break };
+        let Some((header_len, payload)) = fragmenter.write(index, &mut header) else {
+            break;
+        };
         let length = header_len + payload.len();
-        let piece = copy_piece(context, &mbuf, original + payload.start, &header[..header_len], length);
+        let piece = copy_piece(
+            context,
+            &mbuf,
+            original + payload.start,
+            &header[..header_len],
+            length,
+        );
         let Some(piece) = piece else { break };
         sent += 1;
         encap::frame(context, piece, &pieces(packet, length), egress);
@@ -120,13 +140,19 @@ fn copy_piece(context: &Context<'_>, mbuf: &Mbuf, from: usize, header: &[u8], le
 
 /// What is known of a piece.
 fn pieces(packet: &Packet, length: usize) -> Packet {
-    Packet { length: length as u32, pending: Pending::default(), ..*packet }
+    Packet {
+        length: length as u32,
+        pending: Pending::default(),
+        ..*packet
+    }
 }
 
 /// The books: one packet became `count`, of which `sent` left; there was no buffer for the others.
 fn conclude(context: &mut Context<'_>, packet: &Packet, sent: usize, count: usize) {
     context.counters.books.created += count as u64 - 1;
     if sent < count {
-        context.counters.drops(packet.port, Reason::NoBuffer, (count - sent) as u64);
+        context
+            .counters
+            .drops(packet.port, Reason::NoBuffer, (count - sent) as u64);
     }
 }

@@ -114,7 +114,11 @@ fn send(context: &mut Context<'_>, place: usize) {
         }
     }
     if sent < offered {
-        let reason = if driver.link_up() { Reason::TransmitFull } else { Reason::PortDown };
+        let reason = if driver.link_up() {
+            Reason::TransmitFull
+        } else {
+            Reason::PortDown
+        };
         for (origin, _, _) in &gathered.origins[sent..offered] {
             counters.drop(*origin, reason);
         }
@@ -142,5 +146,9 @@ pub fn untag(mut mbuf: Mbuf, ethernet: &Ethernet) -> Result<Mbuf, Refused> {
         return Ok(mbuf);
     }
     mbuf.data_mut().copy_within(..12, tags);
-    if mbuf.trim_front(tags) { Ok(mbuf) } else { Err((mbuf, Reason::Malformed)) }
+    if mbuf.trim_front(tags) {
+        Ok(mbuf)
+    } else {
+        Err((mbuf, Reason::Malformed))
+    }
 }

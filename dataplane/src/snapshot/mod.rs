@@ -60,13 +60,19 @@ impl LocalAddresses {
     /// The uplink that has an IPv4 address.
     #[inline(always)]
     pub fn find4(&self, address: u32) -> Option<PortId> {
-        self.v4.iter().find(|(own, _)| *own == address).map(|(_, port)| *port)
+        self.v4
+            .iter()
+            .find(|(own, _)| *own == address)
+            .map(|(_, port)| *port)
     }
 
     /// The uplink that has an IPv6 address.
     #[inline(always)]
     pub fn find6(&self, address: u128) -> Option<PortId> {
-        self.v6.iter().find(|(own, _)| *own == address).map(|(_, port)| *port)
+        self.v6
+            .iter()
+            .find(|(own, _)| *own == address)
+            .map(|(_, port)| *port)
     }
 }
 
@@ -91,7 +97,9 @@ pub struct Route {
 
 impl Default for Route {
     fn default() -> Self {
-        Route { next_hop: HopId::of(NextHopId(0)) }
+        Route {
+            next_hop: HopId::of(NextHopId(0)),
+        }
     }
 }
 

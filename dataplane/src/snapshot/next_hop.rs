@@ -142,7 +142,7 @@ pub struct Neighbour {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct L2Header {
     bytes: [u8; 16],
-    length: u8,
+    macs_length: u8,
 }
 
 impl L2Header {
@@ -158,24 +158,34 @@ impl L2Header {
             bytes[12..14].copy_from_slice(&0x8100u16.to_be_bytes());
             bytes[14..16].copy_from_slice(&vlan.get().to_be_bytes());
         }
-        L2Header { bytes, length: if vlan.is_some() { 16 } else { 12 } }
+        L2Header {
+            bytes,
+            macs_length: if vlan.is_some() { 16 } else { 12 },
+        }
     }
 
     /// Bytes of the whole header, ethertype included: 14 or 18.
     #[inline(always)]
-    pub const fn len(&self) -> usize {
-        self.length as usize + 2
+    pub const fn length(&self) -> usize {
+        self.macs_length as usize + 2
     }
 
     /// The destination.
     pub fn destination(&self) -> Mac {
-        Mac([self.bytes[0], self.bytes[1], self.bytes[2], self.bytes[3], self.bytes[4], self.bytes[5]])
+        Mac([
+            self.bytes[0],
+            self.bytes[1],
+            self.bytes[2],
+            self.bytes[3],
+            self.bytes[4],
+            self.bytes[5],
+        ])
     }
 
-    /// Writes the header into the first [`len`](Self::len) bytes of `frame`.
+    /// Writes the header into the first [`length`](Self::length) bytes of `frame`.
     #[inline(always)]
     pub fn write(&self, frame: &mut [u8], ethertype: u16) {
-        let length = self.length as usize;
+        let length = self.macs_length as usize;
         frame[..length].copy_from_slice(&self.bytes[..length]);
         frame[length..length + 2].copy_from_slice(&ethertype.to_be_bytes());
     }

@@ -43,10 +43,19 @@ pub fn tenant(
 }
 
 /// From the underlay.
-pub fn uplink(context: &mut Context<'_>, mbuf: Mbuf, port: &Port, ethernet: &Ethernet) -> Result<(), Refused> {
+pub fn uplink(
+    context: &mut Context<'_>,
+    mbuf: Mbuf,
+    port: &Port,
+    ethernet: &Ethernet,
+) -> Result<(), Refused> {
     let (mbuf, arp) = parse(mbuf, ethernet)?;
     if !arp.sender.is_unspecified() && arp.sender_mac.is_unicast() {
-        context.punt(Punt::Learned { port: port.id, address: IpAddr::V4(arp.sender), mac: arp.sender_mac });
+        context.punt(Punt::Learned {
+            port: port.id,
+            address: IpAddr::V4(arp.sender),
+            mac: arp.sender_mac,
+        });
     }
     let ours = context.snapshot.local.find4(arp.target.to_bits()).is_some();
     match arp.operation {
@@ -60,7 +69,12 @@ pub fn uplink(context: &mut Context<'_>, mbuf: Mbuf, port: &Port, ethernet: &Eth
 }
 
 /// From the host: its own questions go out by its uplink, those for tenants of this vRouter are answered.
-pub fn from_host(context: &mut Context<'_>, mbuf: Mbuf, uplink: &Port, ethernet: &Ethernet) -> Result<(), Refused> {
+pub fn from_host(
+    context: &mut Context<'_>,
+    mbuf: Mbuf,
+    uplink: &Port,
+    ethernet: &Ethernet,
+) -> Result<(), Refused> {
     let (mbuf, arp) = parse(mbuf, ethernet)?;
     let tap = host::tap(context, uplink);
     match tap {
@@ -76,7 +90,11 @@ pub fn from_host(context: &mut Context<'_>, mbuf: Mbuf, uplink: &Port, ethernet:
 }
 
 fn parse(mbuf: Mbuf, ethernet: &Ethernet) -> Result<(Mbuf, Arp), Refused> {
-    match arp::parse(mbuf.data().get(usize::from(ethernet.l3_offset)..).unwrap_or_default()) {
+    match arp::parse(
+        mbuf.data()
+            .get(usize::from(ethernet.l3_offset)..)
+            .unwrap_or_default(),
+    ) {
         Ok(arp) => Ok((mbuf, arp)),
         Err(_) => Err((mbuf, Reason::Malformed)),
     }

@@ -72,7 +72,9 @@ pub fn send_out(
     uplink: &Port,
     ethernet: &Ethernet,
 ) -> Result<(), Refused> {
-    let Ok(pending) = mbuf.pending() else { return Err((mbuf, Reason::BadOffload)) };
+    let Ok(pending) = mbuf.pending() else {
+        return Err((mbuf, Reason::BadOffload));
+    };
     if pending.is_none() {
         return transmit::frame_by_uplink(context, mbuf, uplink);
     }
@@ -84,14 +86,34 @@ pub fn send_out(
         return Err((mbuf, Reason::BadOffload));
     }
     mbuf.set_header_lengths(HeaderLengths { l2: 0, ..lengths });
-    let packet = Packet { port: uplink.id, length: length as u32, v6, pending, ..Packet::NONE };
+    let packet = Packet {
+        port: uplink.id,
+        length: length as u32,
+        v6,
+        pending,
+        ..Packet::NONE
+    };
     let header = L2Header::new(ethernet.destination, ethernet.source, uplink.vlan);
-    encap::send(context, mbuf, &packet, &Egress { port: uplink, header: &header, template: None });
+    encap::send(
+        context,
+        mbuf,
+        &packet,
+        &Egress {
+            port: uplink,
+            header: &header,
+            template: None,
+        },
+    );
     Ok(())
 }
 
 /// An answer that the vRouter learned from: the host may have asked too.
-pub fn learned(context: &mut Context<'_>, mbuf: Mbuf, port: &Port, ethernet: &Ethernet) -> Result<(), Refused> {
+pub fn learned(
+    context: &mut Context<'_>,
+    mbuf: Mbuf,
+    port: &Port,
+    ethernet: &Ethernet,
+) -> Result<(), Refused> {
     if tap(context, port).is_some() {
         return deliver_frame(context, mbuf, port, ethernet);
     }
@@ -112,7 +134,16 @@ pub fn deliver_packet(context: &mut Context<'_>, mbuf: Mbuf, packet: &Packet, ip
         return context.drop(mbuf, packet.port, Reason::NotService);
     };
     let header = L2Header::new(uplink.mac, Mac::VIRTUAL_ROUTER, None);
-    encap::send(context, mbuf, packet, &Egress { port: host, header: &header, template: None });
+    encap::send(
+        context,
+        mbuf,
+        packet,
+        &Egress {
+            port: host,
+            header: &header,
+            template: None,
+        },
+    );
 }
 
 fn uplink_of(context: &Context<'_>, ip: &IpPacket) -> Option<PortId> {

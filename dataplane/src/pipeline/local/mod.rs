@@ -13,8 +13,7 @@ use weft_packet::{
 use weft_table::{PortId, VrfId};
 
 use super::{
-    Context,
-    apply,
+    Context, apply,
     burst::Packet,
     family::{V4, V6},
     forward::{self, Decision},
@@ -38,8 +37,12 @@ pub fn receive(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet) {
         return context.drop(mbuf, packet.port, Reason::NotService);
     }
     let back = match ip.addresses {
-        Addresses::V4 { source, .. } => forward::decide::<V4>(context, packet.vrf, source.to_bits(), packet.hash),
-        Addresses::V6 { source, .. } => forward::decide::<V6>(context, packet.vrf, source.to_bits(), packet.hash),
+        Addresses::V4 { source, .. } => {
+            forward::decide::<V4>(context, packet.vrf, source.to_bits(), packet.hash)
+        }
+        Addresses::V6 { source, .. } => {
+            forward::decide::<V6>(context, packet.vrf, source.to_bits(), packet.hash)
+        }
     };
     match back {
         // To itself: somebody sent in the vRouter's name.
@@ -68,7 +71,9 @@ pub fn owner(context: &Context<'_>, vrf: VrfId, address: IpAddr, asker: PortId) 
         IpAddr::V4(address) => forward::decide::<V4>(context, vrf, address.to_bits(), 0),
         IpAddr::V6(address) => forward::decide::<V6>(context, vrf, address.to_bits(), 0),
     };
-    let Ok(decision) = decision else { return Owner::Nobody };
+    let Ok(decision) = decision else {
+        return Owner::Nobody;
+    };
     match context.snapshot.hop(decision.hop) {
         Some(Hop::Receive) => Owner::Router,
         Some(Hop::Table(NextHop::Port { port, .. })) if *port == asker => Owner::Nobody,
@@ -85,12 +90,19 @@ pub fn answers_on_underlay(context: &Context<'_>, address: IpAddr) -> bool {
         IpAddr::V4(address) => forward::decide::<V4>(context, VrfId::UNDERLAY, address.to_bits(), 0),
         IpAddr::V6(address) => forward::decide::<V6>(context, VrfId::UNDERLAY, address.to_bits(), 0),
     };
-    let is_tenant = |port: PortId| context.snapshot.port(port).is_some_and(|port| port.role == Role::Tenant);
-    match decision.ok().and_then(|decision| context.snapshot.hop(decision.hop)) {
+    let is_tenant = |port: PortId| {
+        context
+            .snapshot
+            .port(port)
+            .is_some_and(|port| port.role == Role::Tenant)
+    };
+    match decision
+        .ok()
+        .and_then(|decision| context.snapshot.hop(decision.hop))
+    {
         Some(Hop::Table(NextHop::Port { port, .. })) => is_tenant(*port),
         Some(Hop::Table(NextHop::Tunnel { .. })) => true,
         Some(Hop::Port(port)) => port.role == Role::Tenant,
         _ => false,
     }
 }
-

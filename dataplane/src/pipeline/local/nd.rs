@@ -27,7 +27,9 @@ const DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
 /// Whether an ICMPv6 packet belongs here.
 pub fn is_discovery(mbuf: &Mbuf, ethernet: &Ethernet, ip: &IpPacket) -> bool {
     let offset = usize::from(ethernet.l3_offset) + usize::from(ip.l4_offset);
-    mbuf.data().get(offset).is_some_and(|kind| DISCOVERY.contains(kind))
+    mbuf.data()
+        .get(offset)
+        .is_some_and(|kind| DISCOVERY.contains(kind))
 }
 
 /// From a tenant.
@@ -42,10 +44,22 @@ pub fn tenant(
     match parse(&mbuf, ethernet, ip) {
         Ok(Some(Message::Solicitation(asked))) => {
             let gateway = asked.target == nd::VIRTUAL_ROUTER;
-            let owner = if gateway { Owner::Router } else { owner(context, vrf, IpAddr::V6(asked.target), port.id) };
+            let owner = if gateway {
+                Owner::Router
+            } else {
+                owner(context, vrf, IpAddr::V6(asked.target), port.id)
+            };
             let answer = match owner {
-                Owner::Router => Answer { mac: Mac::VIRTUAL_ROUTER, router: true, override_known: true },
-                Owner::Other => Answer { mac: Mac::VIRTUAL_ROUTER, router: false, override_known: false },
+                Owner::Router => Answer {
+                    mac: Mac::VIRTUAL_ROUTER,
+                    router: true,
+                    override_known: true,
+                },
+                Owner::Other => Answer {
+                    mac: Mac::VIRTUAL_ROUTER,
+                    router: false,
+                    override_known: false,
+                },
                 Owner::Nobody => return Err((mbuf, Reason::Unanswered)),
             };
             self::answer(context, mbuf, port, ethernet, &asked, answer)
@@ -71,7 +85,11 @@ pub fn uplink(
             }
             let ours = context.snapshot.local.find6(asked.target.to_bits()).is_some();
             if ours || answers_on_underlay(context, IpAddr::V6(asked.target)) {
-                let answer = Answer { mac: port.mac, router: true, override_known: ours };
+                let answer = Answer {
+                    mac: port.mac,
+                    router: true,
+                    override_known: ours,
+                };
                 return self::answer(context, mbuf, port, ethernet, &asked, answer);
             }
             // The host's link-local address is its own to defend.
@@ -88,13 +106,29 @@ pub fn uplink(
 }
 
 /// From the host: as with ARP.
-pub fn from_host(context: &mut Context<'_>, mbuf: Mbuf, uplink: &Port, ethernet: &Ethernet) -> Result<(), Refused> {
-    let l3 = mbuf.data().get(usize::from(ethernet.l3_offset)..).unwrap_or_default();
-    let parsed = ip::parse(l3, l3.len()).ok().and_then(|ip| nd::parse(l3, &ip).ok().flatten());
+pub fn from_host(
+    context: &mut Context<'_>,
+    mbuf: Mbuf,
+    uplink: &Port,
+    ethernet: &Ethernet,
+) -> Result<(), Refused> {
+    let l3 = mbuf
+        .data()
+        .get(usize::from(ethernet.l3_offset)..)
+        .unwrap_or_default();
+    let parsed = ip::parse(l3, l3.len())
+        .ok()
+        .and_then(|ip| nd::parse(l3, &ip).ok().flatten());
     let tap = host::tap(context, uplink);
     match (parsed, tap) {
-        (Some(Message::Solicitation(asked)), Some(tap)) if answers_on_underlay(context, IpAddr::V6(asked.target)) => {
-            let answer = Answer { mac: Mac::VIRTUAL_ROUTER, router: false, override_known: false };
+        (Some(Message::Solicitation(asked)), Some(tap))
+            if answers_on_underlay(context, IpAddr::V6(asked.target)) =>
+        {
+            let answer = Answer {
+                mac: Mac::VIRTUAL_ROUTER,
+                router: false,
+                override_known: false,
+            };
             self::answer(context, mbuf, tap, ethernet, &asked, answer)
         }
         _ => host::send_out(context, mbuf, uplink, ethernet),
@@ -102,13 +136,20 @@ pub fn from_host(context: &mut Context<'_>, mbuf: Mbuf, uplink: &Port, ethernet:
 }
 
 fn parse(mbuf: &Mbuf, ethernet: &Ethernet, ip: &IpPacket) -> Result<Option<Message>, Reason> {
-    let l3 = mbuf.data().get(usize::from(ethernet.l3_offset)..).unwrap_or_default();
+    let l3 = mbuf
+        .data()
+        .get(usize::from(ethernet.l3_offset)..)
+        .unwrap_or_default();
     nd::parse(l3, ip).map_err(crate::pipeline::classify::reason)
 }
 
 fn learn(context: &Context<'_>, port: &Port, address: Ipv6Addr, mac: Mac) {
     if mac.is_unicast() {
-        context.punt(Punt::Learned { port: port.id, address: IpAddr::V6(address), mac });
+        context.punt(Punt::Learned {
+            port: port.id,
+            address: IpAddr::V6(address),
+            mac,
+        });
     }
 }
 
