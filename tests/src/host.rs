@@ -280,8 +280,7 @@ impl Host {
 
     /// The packet balance: what came in, and what became of it.
     pub fn balance(&self) -> Balance {
-        let value = self.json("get balance");
-        let value = rows(&value).first().cloned().unwrap_or(value);
+        let value = self.json("get balance")["balance"].take();
         let field = |name: &str| number(&value, name);
         Balance {
             received: field("received"),

@@ -7,10 +7,12 @@
 pub mod frame;
 pub mod guest;
 pub mod host;
+pub mod lone;
 pub mod namespace;
 pub mod sys;
 pub mod vhost;
 pub mod wire;
+pub mod world;
 
 use std::time::{Duration, Instant};
 

@@ -155,6 +155,8 @@ impl FrontEnd {
             let protocol = self.control.get_protocol_features()?;
             self.control
                 .set_protocol_features(protocol & VhostUserProtocolFeatures::REPLY_ACK)?;
+            // From here on each message is answered, so that the next step finds it done.
+            self.control.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         }
         self.control.set_features(self.features)?;
         self.control.set_mem_table(&[VhostUserMemoryRegionInfo {

@@ -158,11 +158,16 @@ impl Packet {
 
     /// TCP without options from `address:port` to `address:port`.
     pub fn tcp(source: &str, destination: &str, flags: u8, data: &[u8]) -> Self {
+        Packet::tcp_at(source, destination, flags, 1000, data)
+    }
+
+    /// The same at another sequence number.
+    pub fn tcp_at(source: &str, destination: &str, flags: u8, sequence: u32, data: &[u8]) -> Self {
         let (source, destination) = (socket_address(source), socket_address(destination));
         let mut segment = [
             &source.port().to_be_bytes()[..],
             &destination.port().to_be_bytes(),
-            &1000_u32.to_be_bytes(),
+            &sequence.to_be_bytes(),
             &(if flags & tcp::ACK == 0 { 0_u32 } else { 2000 }).to_be_bytes(),
             &[5 << 4, flags],
             &4096_u16.to_be_bytes(),
