@@ -103,7 +103,7 @@ fn fragment(field: u16, data_len: usize) -> Result<Fragment, Malformed> {
     let offset = usize::from(field & OFFSET_MASK) * 8;
     let more = field & MORE_FRAGMENTS != 0;
     // Only the last fragment may end between two multiples of 8, and none beyond what a total length can say.
-    if (more && data_len % 8 != 0) || data_len == 0 || offset + data_len > usize::from(u16::MAX) {
+    if (more && !data_len.is_multiple_of(8)) || data_len == 0 || offset + data_len > usize::from(u16::MAX) {
         return Err(Malformed::new(Header::Ipv4, 0, Fault::Fragment));
     }
     Ok(if offset == 0 {

@@ -100,7 +100,8 @@ fn parse_extensions(l3: &[u8], packet: &mut IpPacket) -> Result<(), Malformed> {
                 let field = get_u16(start, 2);
                 let (fragment_offset, more) = (usize::from(field & !7), field & 1 != 0);
                 let data_len = packet.total_len as usize - offset - len;
-                if (more && data_len % 8 != 0) || fragment_offset + data_len > usize::from(u16::MAX) {
+                if (more && !data_len.is_multiple_of(8)) || fragment_offset + data_len > usize::from(u16::MAX)
+                {
                     return wrong(Fault::Fragment);
                 }
                 packet.fragment = match (fragment_offset, more) {

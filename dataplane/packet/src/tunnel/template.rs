@@ -159,6 +159,12 @@ impl Template {
         self.len as usize
     }
 
+    /// Where the header starts in `bytes`.
+    #[inline]
+    const fn start(&self) -> usize {
+        MAX_TEMPLATE_LEN.saturating_sub(self.len())
+    }
+
     /// True if the underlay packet is IPv6.
     #[inline]
     pub const fn is_v6(&self) -> bool {
@@ -183,10 +189,13 @@ impl Template {
         traffic_class: u8,
         inner_is_v6: bool,
     ) -> Result<(), DoesNotFit> {
-        if header.len() != self.len() {
+        let Some(bytes) = self.bytes.get(self.start()..) else {
+            return Err(DoesNotFit::WrongRoom);
+        };
+        if header.len() != bytes.len() {
             return Err(DoesNotFit::WrongRoom);
         }
-        header.copy_from_slice(&self.bytes[MAX_TEMPLATE_LEN - self.len()..]);
+        header.copy_from_slice(bytes);
         self.patch(header, inner_len, entropy, traffic_class, inner_is_v6)
     }
 
@@ -207,7 +216,9 @@ impl Template {
         } else {
             *room = self.bytes;
         }
-        let header = &mut room[MAX_TEMPLATE_LEN - self.len()..];
+        let Some(header) = room.get_mut(self.start()..) else {
+            return Err(DoesNotFit::WrongRoom);
+        };
         self.patch(header, inner_len, entropy, traffic_class, inner_is_v6)
     }
 
