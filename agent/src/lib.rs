@@ -6,3 +6,7 @@
 pub mod engine;
 pub mod model;
 pub mod reconciler;
+pub mod store;
+#[cfg(test)]
+mod testing;
+pub mod writer;

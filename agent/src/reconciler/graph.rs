@@ -207,8 +207,8 @@ impl Graph {
     }
 
     /// Frees nodes that hold no object, are named by nothing and have nothing in the data plane. Calls `freed` with
-    /// each next hop's number.
-    pub fn collect(&mut self, mut freed: impl FnMut(u32)) {
+    /// each of them, and with its number if it is a next hop.
+    pub fn collect(&mut self, mut freed: impl FnMut(NodeId, Option<u32>)) {
         while let Some(id) = self.orphans.pop() {
             let Some(node) = &self.nodes[id.0 as usize] else {
                 continue;
@@ -220,14 +220,12 @@ impl Graph {
             }
             self.disconnect(id, |_| {});
             if let Some(node) = self.nodes[id.0 as usize].take() {
-                match &node.identity {
-                    Identity::Object(key) => drop(self.objects.remove(key)),
-                    Identity::Hosts(port) => drop(self.hosts.remove(port)),
-                    Identity::Hop(hop) => {
-                        self.hops.remove(&**hop);
-                        node.number.into_iter().for_each(&mut freed);
-                    }
-                }
+                let number = match &node.identity {
+                    Identity::Object(key) => self.objects.remove(key).and(None),
+                    Identity::Hosts(port) => self.hosts.remove(port).and(None),
+                    Identity::Hop(hop) => self.hops.remove(&**hop).and(node.number),
+                };
+                freed(id, number);
                 self.free.push(id);
             }
         }

@@ -17,10 +17,8 @@ pub mod plan;
 mod settle;
 mod stage;
 mod status;
-#[cfg(test)]
-mod tests;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use hashbrown::HashMap;
 use weft_table::{PortId, VrfId};
@@ -57,6 +55,10 @@ pub struct Reconciler {
     retired: Vec<(Space, u32)>,
     /// Objects whose status may have changed.
     stirred: Vec<NodeId>,
+    /// Nodes that the data plane refused.
+    failing: BTreeSet<NodeId>,
+    /// VRFs, ports and endpoints: what statistics and flows are shown by.
+    named: BTreeSet<NodeId>,
 }
 
 /// One step back.
@@ -123,6 +125,8 @@ impl Reconciler {
             journal: Vec::new(),
             retired: Vec::new(),
             stirred: Vec::new(),
+            failing: BTreeSet::new(),
+            named: BTreeSet::new(),
         };
         let underlay = reconciler.graph.object(&Key::new(Kind::Vrf, UNDERLAY));
         reconciler.graph[underlay].number = Some(u32::from(VrfId::UNDERLAY.0));
@@ -189,14 +193,13 @@ impl Reconciler {
         stirred.sort_unstable();
         stirred.dedup();
         let named = |id: &NodeId| match &self.graph[*id].identity {
-            Identity::Object(key) => matches!(key.kind, Kind::Vrf | Kind::Port | Kind::TunnelEndpoint),
+            Identity::Object(key) => is_named(key.kind),
             _ => false,
         };
         let renamed = stirred.iter().any(named);
         let told = if tell { stirred } else { Vec::new() };
         let changed = told.into_iter().filter_map(|id| self.changed(id)).collect();
-        self.graph
-            .collect(|number| self.numbers.give_back(Space::Hop, number));
+        self.collect();
         Committed { changed, renamed }
     }
 
@@ -233,7 +236,7 @@ impl Reconciler {
                     failed,
                 } => {
                     self.graph[node].number = number;
-                    self.graph[node].failed = failed;
+                    self.set_failed(node, failed);
                     self.attach(node, held);
                 }
                 Undo::TakeOut { node } => drop(self.detach(node)),
@@ -243,7 +246,7 @@ impl Reconciler {
                 }
                 Undo::Retired => drop(self.retired.pop()),
                 Undo::Failed { node, before } => {
-                    self.graph[node].failed = before;
+                    self.set_failed(node, before);
                     self.soil(node);
                 }
             }
@@ -252,15 +255,24 @@ impl Reconciler {
 
     /// Ends a transaction that was undone.
     pub fn forget(&mut self) {
+        self.journal.clear();
         self.touched.clear();
         self.stirred.clear();
-        self.graph
-            .collect(|number| self.numbers.give_back(Space::Hop, number));
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        self.graph.collect(|id, number| {
+            self.failing.remove(&id);
+            if let Some(number) = number {
+                self.numbers.give_back(Space::Hop, number);
+            }
+        });
     }
 
     /// The data plane refused the node, which is not of this batch: it is left out from now on.
     pub fn fail(&mut self, id: NodeId, message: &str) {
-        let before = self.graph[id].failed.replace(message.into());
+        let before = self.set_failed(id, Some(message.into()));
         self.journal.push(Undo::Failed { node: id, before });
         self.stirred.push(id);
         self.soil(id);
@@ -268,7 +280,7 @@ impl Reconciler {
 
     /// The next settling tries this node again.
     pub fn try_again(&mut self, id: NodeId) {
-        if let Some(before) = self.graph[id].failed.take() {
+        if let Some(before) = self.set_failed(id, None) {
             self.journal.push(Undo::Failed {
                 node: id,
                 before: Some(before),
@@ -280,11 +292,16 @@ impl Reconciler {
 
     /// Nodes that the data plane refused.
     pub fn failed(&self) -> Vec<NodeId> {
-        self.graph
-            .iter()
-            .filter(|(_, node)| node.failed.is_some())
-            .map(|(id, _)| id)
-            .collect()
+        self.failing.iter().copied().collect()
+    }
+
+    fn set_failed(&mut self, id: NodeId, message: Option<Arc<str>>) -> Option<Arc<str>> {
+        if message.is_some() {
+            self.failing.insert(id);
+        } else {
+            self.failing.remove(&id);
+        }
+        std::mem::replace(&mut self.graph[id].failed, message)
     }
 
     /// The object that stands behind a node: itself, the port of host routes, or the first of `candidates` that uses
@@ -310,6 +327,24 @@ impl Reconciler {
             Identity::Object(key) => key.to_string(),
             Identity::Hop(hop) => format!("next hop {hop:?}"),
             Identity::Hosts(port) => format!("addresses of port \"{port}\""),
+        }
+    }
+
+    /// Whether the data plane refused this node.
+    pub fn is_failed(&self, id: NodeId) -> bool {
+        self.graph[id].failed.is_some()
+    }
+
+    /// Whether the node, as settled last, has its place in the data plane.
+    pub fn is_active(&self, id: NodeId) -> bool {
+        self.graph[id].active
+    }
+
+    /// The object of this node, if it exists.
+    pub fn object(&self, id: NodeId) -> Option<(&Key, &Held)> {
+        match (&self.graph[id].identity, self.graph[id].held.as_deref()) {
+            (Identity::Object(key), Some(held)) => Some((key, held)),
+            _ => None,
         }
     }
 
@@ -339,10 +374,12 @@ impl Reconciler {
         status::of(&self.graph, id)
     }
 
-    /// Names of the VRFs and ports in the data plane, and of the endpoints by their remote.
+    /// Names of the VRFs and ports by their numbers, and of the endpoints by their remote.
     pub fn names(&self) -> Names {
         let mut names = Names::default();
-        for (_, node) in self.graph.iter() {
+        names.vrfs.insert(VrfId::UNDERLAY, UNDERLAY.into());
+        for id in &self.named {
+            let node = &self.graph[*id];
             let Identity::Object(key) = &node.identity else {
                 continue;
             };
@@ -352,9 +389,7 @@ impl Reconciler {
                 node.spec(),
             ) {
                 (Kind::Vrf, Some(number), _) => drop(names.vrfs.insert(VrfId(number), key.name.clone())),
-                (Kind::Port, Some(number), Some(_)) => {
-                    names.ports.insert(PortId(number), key.name.clone());
-                }
+                (Kind::Port, Some(number), _) => drop(names.ports.insert(PortId(number), key.name.clone())),
                 (_, _, Some(Spec::TunnelEndpoint(endpoint))) => {
                     let name = names
                         .endpoints
@@ -369,12 +404,11 @@ impl Reconciler {
         }
         names
     }
+}
 
-    /// What the data plane has, for tests.
-    #[cfg(test)]
-    fn installed(&self) -> &Installed {
-        &self.installed
-    }
+/// Whether objects of this kind are in [`Names`].
+fn is_named(kind: Kind) -> bool {
+    matches!(kind, Kind::Vrf | Kind::Port | Kind::TunnelEndpoint)
 }
 
 /// From the data plane's numbers back to names.

@@ -1,6 +1,8 @@
 //! Takes objects in and out of the graph, one by one or as one batch, or says why not.
 
-use super::{Held, NodeId, Reconciler, Stored, Undo, graph::Identity, needs::Edges, numbers::Space};
+use super::{
+    Held, NodeId, Reconciler, Stored, Undo, graph::Identity, is_named, needs::Edges, numbers::Space,
+};
 use crate::model::{FieldError, Key, Kind, Name, Object, Spec};
 
 /// What was done with an object.
@@ -175,7 +177,7 @@ impl Reconciler {
         if let Outcome::Created = outcome {
             self.give_number(id, &object.key)?;
         }
-        self.graph[id].failed = None;
+        self.set_failed(id, None);
         self.attach(
             id,
             Box::new(Held {
@@ -213,7 +215,7 @@ impl Reconciler {
                 self.journal.push(Undo::Retired);
             }
         }
-        self.graph[id].failed = None;
+        self.set_failed(id, None);
         Ok(Staged {
             node: Some(id),
             outcome: Outcome::Deleted,
@@ -282,6 +284,9 @@ impl Reconciler {
         };
         let value_matters = matches!(held.spec, Spec::Port(_) | Spec::TunnelEndpoint(_));
         self.graph[id].held = Some(held);
+        if is_named(key.kind) {
+            self.named.insert(id);
+        }
         self.graph.connect(id, needs);
         if let Some(needs) = hosts {
             let hosts = self.graph.hosts(&key.name);
@@ -305,6 +310,7 @@ impl Reconciler {
             return None;
         };
         self.claims.give_back(id, &key.name, &held.spec);
+        self.named.remove(&id);
         let mut lonely = Vec::new();
         self.graph.disconnect(id, |node| lonely.push(node));
         if let (Kind::Port, Some(hosts)) = (key.kind, self.graph.find_hosts(&key.name)) {
