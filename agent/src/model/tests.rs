@@ -1,1 +1,463 @@
+//! Valid objects survive the way to the API and back; invalid ones are told why, in words that people read.
 
+use proptest::prelude::*;
+use prost::Message;
+use weft_proto::v1::{self, object::Spec as Proto};
+
+use super::*;
+use crate::testing::*;
+
+fn refused(object: &v1::Object) -> String {
+    match Object::from_proto(object) {
+        Ok(valid) => panic!("taken: {valid:?}"),
+        Err(error) => format!("{error}\n  help: {}", error.help),
+    }
+}
+
+fn report(objects: &[v1::Object]) -> String {
+    objects.iter().map(refused).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn names_and_kinds_that_are_wrong() {
+    insta::assert_snapshot!(
+        "names",
+        report(&[
+            vrf(""),
+            vrf("Red"),
+            vrf("a b"),
+            vrf(&"x".repeat(254)),
+            v1::Object {
+                name: "red".into(),
+                ..Default::default()
+            },
+        ])
+    );
+    let key = v1::Key {
+        kind: 99,
+        name: "x".into(),
+    };
+    assert_eq!(
+        Key::from_proto(&key).unwrap_err().to_string(),
+        "kind: kind 99 is unknown"
+    );
+}
+
+#[test]
+fn networks_and_routes_that_are_wrong() {
+    let vrf_hop = |vrf: &str| hop(v1::next_hop::To::Vrf(vrf.into()));
+    let gateway = |gateway: &str| hop(v1::next_hop::To::Gateway(gateway.into()));
+    let mut twice = network("n", "red", "10.0.0.0/24", "10.0.0.1");
+    if let Some(Proto::Network(network)) = &mut twice.spec {
+        network.subnets.push(v1::Subnet {
+            prefix: "10.0.0.128/25".into(),
+            gateway: "10.0.0.129".into(),
+        });
+    }
+    insta::assert_snapshot!(
+        "networks_and_routes",
+        report(&[
+            network("n", "", "10.0.0.0/24", "10.0.0.1"),
+            network("n", "red", "10.0.0.1/24", "10.0.0.1"),
+            network("n", "red", "10.0.0.0", "10.0.0.1"),
+            network("n", "red", "10.0.0.0/24", ""),
+            network("n", "red", "10.0.0.0/24", "10.0.1.1"),
+            network("n", "red", "10.0.0.0/24", "10.0.0.255"),
+            network("n", "red", "fd00::/64", "10.0.0.1"),
+            twice,
+            route("r", "red", "10.0.0.7/24", to_port("p")),
+            route("r", "red", "10.0.0.0/33", to_port("p")),
+            route("r", "red", "", to_port("p")),
+            route("r", "red", "10.0.0.0/8", v1::NextHop::default()),
+            route("r", "red", "10.0.0.0/8", to_port("")),
+            route("r", "red", "10.0.0.0/8", vrf_hop("red")),
+            route("r", "red", "10.0.0.0/8", gateway("224.0.0.1")),
+            route("r", "red", "10.0.0.0/8", gateway("::ffff:10.0.0.1")),
+            route("r", "red", "10.0.0.0/8", gateway("router")),
+        ])
+    );
+}
+
+#[test]
+fn tunnels_that_are_wrong() {
+    use v1::Encapsulation::{MplsOverUdp, Unspecified, Vxlan};
+    let tunnel = |change: fn(&mut v1::TunnelNextHop)| {
+        let mut tunnel = v1::TunnelNextHop {
+            endpoint: "b".into(),
+            ..Default::default()
+        };
+        change(&mut tunnel);
+        route("r", "red", "10.0.0.0/8", hop(v1::next_hop::To::Tunnel(tunnel)))
+    };
+    let with_local = |remote: &str, local: &str| {
+        let mut object = endpoint("b", remote, Vxlan);
+        if let Some(Proto::TunnelEndpoint(endpoint)) = &mut object.spec {
+            endpoint.local = local.into();
+        }
+        object
+    };
+    let mut unknown = endpoint("b", "198.18.0.2", Vxlan);
+    if let Some(Proto::TunnelEndpoint(endpoint)) = &mut unknown.spec {
+        endpoint.encapsulation = 77;
+    }
+    insta::assert_snapshot!(
+        "tunnels",
+        report(&[
+            tunnel(|_| {}),
+            tunnel(|t| t.vni = 1 << 24),
+            tunnel(|t| t.labels = vec![16, 3]),
+            tunnel(|t| t.labels = vec![16, 17, 18, 19]),
+            tunnel(|t| (t.vni, t.labels) = (7, vec![16])),
+            tunnel(|t| (t.labels, t.inner_mac) = (vec![16], "02:00:00:00:00:01".into())),
+            tunnel(|t| (t.vni, t.inner_mac) = (7, "01:00:5e:00:00:01".into())),
+            tunnel(|t| (t.vni, t.inner_mac) = (7, "02:00:00".into())),
+            endpoint("b", "198.18.0.2", Unspecified),
+            unknown,
+            endpoint("b", "", MplsOverUdp),
+            endpoint("b", "0.0.0.0", MplsOverUdp),
+            with_local("198.18.0.2", "fd00::1"),
+            with_local("198.18.0.2", "198.18.0.2"),
+            vni("v", 0, target_vrf("red")),
+            vni("v", 16_777_216, target_vrf("red")),
+            vni("v", 7, None),
+            label("l", 15, target_vrf("red")),
+            label("l", 1_048_576, target_vrf("red")),
+            label("l", 16, target_port("")),
+        ])
+    );
+}
+
+#[test]
+fn groups_that_are_wrong() {
+    let weighty = |weight| {
+        let mut object = group("g", &[("a", to_port("p")), ("b", to_port("q"))]);
+        if let Some(Proto::NextHopGroup(group)) = &mut object.spec {
+            group.members[1].weight = weight;
+        }
+        object
+    };
+    let names: Vec<String> = (0..257).map(|index| format!("m{index}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), to_port("p"))).collect();
+    insta::assert_snapshot!(
+        "groups",
+        report(&[
+            group("g", &[]),
+            group("g", &many),
+            group("g", &[("a", to_port("p")), ("a", to_port("q"))]),
+            group("g", &[("a", to_group("g"))]),
+            weighty(1025),
+        ])
+    );
+}
+
+#[test]
+fn ports_that_are_wrong() {
+    let changed = |change: fn(&mut v1::Port)| with_port(tap("p", "red", &["10.0.0.5"]), change);
+    let ethdev = |device: &str| {
+        let device = v1::EthdevDevice {
+            device: device.into(),
+            queues: 0,
+        };
+        port("p", "red", v1::port::Device::Ethdev(device))
+    };
+    let trunk = |vlan, vrf: &str| v1::TrunkVlan {
+        vlan,
+        vrf: vrf.into(),
+    };
+    insta::assert_snapshot!(
+        "ports",
+        report(&[
+            changed(|p| p.device = None),
+            changed(|p| p.vrf = "".into()),
+            changed(|p| p.mac = "ff:ff:ff:ff:ff:ff".into()),
+            changed(|p| p.mac = "00:00:00:00:00:00".into()),
+            changed(|p| p.mac = "52:54:00".into()),
+            changed(|p| p.addresses = vec!["10.0.0.5/24".into()]),
+            changed(|p| p.addresses = vec!["10.0.0.5".into(), "10.0.0.5/32".into()]),
+            changed(|p| p.addresses = vec!["127.0.0.1".into()]),
+            changed(|p| p.mtu = 575),
+            changed(|p| p.mtu = 9501),
+            changed(|p| (p.addresses, p.mtu) = (vec!["fd00::1".into()], 1279)),
+            changed(|p| p.workers = vec![0, 70_000]),
+            changed(|p| p.host_interface = "weft0".into()),
+            changed(|p| p.device = Some(tap_device("a-name-of-16-chr"))),
+            changed(|p| p.device = Some(tap_device("a/b"))),
+            changed(|p| p.device = Some(tap_device(""))),
+            with_port(changed(|_| {}), |p| p.trunk =
+                vec![trunk(5, "blue"), trunk(5, "red")]),
+            with_port(changed(|_| {}), |p| p.trunk = vec![trunk(4095, "blue")]),
+            with_port(port("p", "red", vlan_device("q", 7)), |p| p.trunk =
+                vec![trunk(5, "blue")]),
+            port("p", "red", vlan_device("p", 7)),
+            port("p", "red", vlan_device("q", 0)),
+            port("p", "red", vhost_device("vm.sock")),
+            port("p", "red", vhost_device(&format!("/{}", "x".repeat(107)))),
+            ethdev(""),
+            ethdev("eth1"),
+            ethdev("0000:03:00.8"),
+            ethdev("net_pcap0,rx_pcap=a file"),
+            with_port(uplink("u", "198.18.0.1"), |_| {}),
+            uplink("u", "198.18.0.0/24"),
+            uplink("u", "198.18.0.255/24"),
+            with_port(uplink("u", "198.18.0.1/24"), |p| p.host_interface = "a b".into()),
+            changed(|p| {
+                p.device = Some(v1::port::Device::Tap(v1::TapDevice {
+                    interface: "t".into(),
+                    queues: 129,
+                    netns: String::new(),
+                }));
+            }),
+            changed(|p| {
+                p.device = Some(v1::port::Device::Tap(v1::TapDevice {
+                    interface: "t".into(),
+                    queues: 1,
+                    netns: "../x".into(),
+                }));
+            }),
+        ])
+    );
+}
+
+#[test]
+fn what_may_be_left_out_is_filled_in() {
+    let port = match valid(&tap("p", "red", &["10.0.0.5/32", "fd00::5"]))
+        .spec
+        .to_proto()
+    {
+        Proto::Port(port) => port,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        (port.mtu, port.addresses),
+        (1500, vec!["10.0.0.5".to_string(), "fd00::5".to_string()])
+    );
+    let route = match valid(&route("r", "red", "10.0.0.0/8", to_vni("b", 7)))
+        .spec
+        .to_proto()
+    {
+        Proto::Route(route) => route,
+        other => panic!("{other:?}"),
+    };
+    let Some(v1::next_hop::To::Tunnel(tunnel)) = route.next_hop.and_then(|hop| hop.to) else {
+        panic!()
+    };
+    assert_eq!(tunnel.inner_mac, "00:00:5e:00:01:00");
+}
+
+#[test]
+fn pci_addresses_and_namespaces_have_one_form() {
+    let device = |device: &str| {
+        let device = v1::EthdevDevice {
+            device: device.into(),
+            queues: 2,
+        };
+        match valid(&port("p", "red", v1::port::Device::Ethdev(device))).spec {
+            Spec::Port(port) => port.device,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(device("0A:1f.3"), device("0000:0a:1F.3"));
+    let tap = v1::TapDevice {
+        interface: "t".into(),
+        queues: 0,
+        netns: "blue".into(),
+    };
+    match valid(&port("p", "red", v1::port::Device::Tap(tap))).spec {
+        Spec::Port(port) => assert_eq!(
+            port.device,
+            Device::Tap {
+                interface: "t".into(),
+                queues: 1,
+                netns: Some("/run/netns/blue".into())
+            }
+        ),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_members_number_never_changes() {
+    let member = Member {
+        name: "backend-1".into(),
+        weight: 1,
+        next_hop: NextHop::Discard,
+    };
+    // FNV-1a as in its reference: the empty text and "a" are published values.
+    assert_eq!(
+        Member {
+            name: "a".into(),
+            ..member.clone()
+        }
+        .id(),
+        0xaf63_dc4c_8601_ec8c
+    );
+    assert_eq!(
+        Member {
+            name: "".into(),
+            ..member
+        }
+        .id(),
+        0xcbf2_9ce4_8422_2325
+    );
+}
+
+/// Texts of which a good part is valid.
+fn text(valid: &'static [&'static str]) -> impl Strategy<Value = String> {
+    prop_oneof![
+        9 => proptest::sample::select(valid).prop_map(String::from),
+        1 => "\\PC{0,20}",
+    ]
+}
+
+fn any_object() -> impl Strategy<Value = v1::Object> {
+    let name = || text(&["red", "vm-7", "a/b.c_d"]);
+    let address = || {
+        text(&[
+            "10.0.0.1",
+            "fd00::1",
+            "198.18.0.1/24",
+            "10.0.0.1/32",
+            "fd00::9/64",
+        ])
+    };
+    let mac = || text(&["", "52:54:00:12:34:56", "52-54-00-AB-CD-EF"]);
+    let number = || prop_oneof![8 => 0..5000u32, 1 => any::<u32>()];
+    let hop = move || {
+        use v1::next_hop::To;
+        let labels = proptest::collection::vec(number(), 0..4);
+        prop_oneof![
+            (name(), mac(), number()).prop_map(|(port, mac, vlan)| To::Port(v1::PortNextHop {
+                port,
+                mac,
+                vlan
+            })),
+            (name(), number(), labels, mac(), name()).prop_map(
+                |(endpoint, vni, labels, inner_mac, return_vrf)| {
+                    To::Tunnel(v1::TunnelNextHop {
+                        endpoint,
+                        vni,
+                        labels,
+                        inner_mac,
+                        return_vrf,
+                    })
+                }
+            ),
+            name().prop_map(To::Group),
+            name().prop_map(To::Vrf),
+            address().prop_map(To::Gateway),
+            Just(To::Receive(v1::Receive {})),
+            Just(To::Discard(v1::Discard {})),
+        ]
+        .prop_map(|to| v1::NextHop { to: Some(to) })
+    };
+    let device = prop_oneof![
+        (text(&["03:00.0", "net_tap0,iface=x"]), number())
+            .prop_map(|(device, queues)| v1::port::Device::Ethdev(v1::EthdevDevice { device, queues })),
+        (text(&["/run/x.sock"]), any::<bool>(), 0..200u32).prop_map(|(socket, server, queues)| {
+            v1::port::Device::VhostUser(v1::VhostUserDevice {
+                socket,
+                server,
+                queues,
+            })
+        }),
+        (text(&["tap0"]), 0..200u32, text(&["", "blue", "/proc/1/ns/net"])).prop_map(
+            |(interface, queues, netns)| v1::port::Device::Tap(v1::TapDevice {
+                interface,
+                queues,
+                netns
+            })
+        ),
+        (name(), number()).prop_map(|(parent, vlan)| v1::port::Device::Vlan(v1::VlanDevice { parent, vlan })),
+    ];
+    let port = (
+        device,
+        text(&["red", "underlay"]),
+        mac(),
+        proptest::collection::vec(address(), 0..3),
+        prop_oneof![Just(0), 500..9600u32],
+        any::<bool>(),
+        proptest::collection::vec(
+            (number(), name()).prop_map(|(vlan, vrf)| v1::TrunkVlan { vlan, vrf }),
+            0..3,
+        ),
+        proptest::collection::vec(number(), 0..3),
+        text(&["", "", "weft0"]),
+    )
+        .prop_map(
+            |(device, vrf, mac, addresses, mtu, packet_mode, trunk, workers, host_interface)| {
+                Proto::Port(v1::Port {
+                    device: Some(device),
+                    vrf,
+                    mac,
+                    addresses,
+                    mtu,
+                    packet_mode,
+                    trunk,
+                    workers,
+                    host_interface,
+                })
+            },
+        );
+    let subnet = (
+        text(&["10.0.0.0/24", "fd00::/64", "10.9.0.0/31"]),
+        text(&["10.0.0.1", "fd00::1", "10.9.0.0"]),
+    )
+        .prop_map(|(prefix, gateway)| v1::Subnet { prefix, gateway });
+    let member = (name(), number(), hop()).prop_map(|(name, weight, next_hop)| v1::Member {
+        name,
+        weight,
+        next_hop: Some(next_hop),
+    });
+    let target = || {
+        proptest::option::of(prop_oneof![
+            name().prop_map(v1::tunnel_target::To::Vrf),
+            name().prop_map(v1::tunnel_target::To::Port),
+        ])
+        .prop_map(|to| Some(v1::TunnelTarget { to }))
+    };
+    let spec = prop_oneof![
+        any::<bool>().prop_map(|packet_mode| Proto::Vrf(v1::Vrf { packet_mode })),
+        (name(), proptest::collection::vec(subnet, 0..3))
+            .prop_map(|(vrf, subnets)| Proto::Network(v1::Network { vrf, subnets })),
+        port,
+        (name(), text(&["10.0.0.0/8", "fd00::/8", "0.0.0.0/0"]), hop()).prop_map(|(vrf, prefix, hop)| {
+            Proto::Route(v1::Route {
+                vrf,
+                prefix,
+                next_hop: Some(hop),
+            })
+        }),
+        proptest::collection::vec(member, 0..3)
+            .prop_map(|members| Proto::NextHopGroup(v1::NextHopGroup { members })),
+        (address(), text(&["", "198.18.0.7"]), 0..5).prop_map(|(remote, local, encapsulation)| {
+            Proto::TunnelEndpoint(v1::TunnelEndpoint {
+                remote,
+                local,
+                encapsulation,
+            })
+        }),
+        (number(), target()).prop_map(|(vni, target)| Proto::Vni(v1::Vni { vni, target })),
+        (number(), target()).prop_map(|(label, target)| Proto::Label(v1::Label { label, target })),
+    ];
+    (name(), spec).prop_map(|(name, spec)| object(&name, spec))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_valid_object_survives_the_way_to_the_api_and_back(object in any_object()) {
+        match Object::from_proto(&object) {
+            Ok(valid) => {
+                let back = v1::Object { name: object.name, spec: Some(valid.spec.to_proto()), ..Default::default() };
+                prop_assert_eq!(Object::from_proto(&back), Ok(valid.clone()));
+                let mut decoded = v1::Object::decode(&*valid.spec.encode()).unwrap();
+                decoded.name = back.name;
+                prop_assert_eq!(Object::from_proto(&decoded), Ok(valid));
+            }
+            Err(error) => {
+                prop_assert!(!error.field.is_empty() && !error.message.is_empty() && !error.help.is_empty());
+            }
+        }
+    }
+}

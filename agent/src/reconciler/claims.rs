@@ -107,7 +107,7 @@ impl Claims {
                 return;
             }
             if let Some(holder) = self.holders.get(&claim).filter(|holder| **holder != node) {
-                error = describe(graph, owner, &object.spec, &claim, *holder, field());
+                error = describe(graph, owner, &claim, *holder, field());
             }
         });
         error
@@ -130,14 +130,7 @@ impl Claims {
     }
 }
 
-fn describe(
-    graph: &Graph,
-    owner: &Name,
-    spec: &Spec,
-    claim: &Claim,
-    holder: NodeId,
-    field: String,
-) -> Option<FieldError> {
+fn describe(graph: &Graph, owner: &Name, claim: &Claim, holder: NodeId, field: String) -> Option<FieldError> {
     let node = &graph[holder];
     let (Identity::Object(key), Some(held)) = (&node.identity, node.held.as_deref()) else {
         return None;
@@ -148,13 +141,14 @@ fn describe(
         format!("{key} of owner \"{}\"", held.owner)
     };
     let (message, other) = match claim {
+        // The trunk of the port itself, or a sub-interface of it.
+        Claim::Vlan(parent, vlan) if key.name == *parent => {
+            let message = format!("VLAN {vlan} is already used by the trunk of {by}");
+            let help = "choose another VLAN, or take this one out of the trunk first";
+            return Some(FieldError::new(field, message, help));
+        }
         Claim::Vlan(parent, vlan) => {
-            let message = match (spec, held.spec.kind()) {
-                (Spec::Port(port), Kind::Port) if *key.name == **parent || !port.trunk.is_empty() => {
-                    format!("VLAN {vlan} of port \"{parent}\" is already used by {by}")
-                }
-                _ => format!("VLAN {vlan} is already used under parent \"{parent}\" by {by}"),
-            };
+            let message = format!("VLAN {vlan} is already used under parent \"{parent}\" by {by}");
             (message, "choose another VLAN")
         }
         Claim::Prefix(vrf, prefix) => prefix_taken(key, held, vrf, prefix, &by),
@@ -194,7 +188,7 @@ fn prefix_taken(key: &Key, held: &Held, vrf: &Name, prefix: &IpNet, by: &str) ->
     let host: Option<IpAddr> = (prefix.prefix_len() == prefix.max_prefix_len()).then(|| prefix.addr());
     match (host, key.kind, &held.spec) {
         (Some(address), Kind::Network, _) => (
-            format!("{address} is already the gateway in vrf \"{vrf}\" by {by}"),
+            format!("{address} in vrf \"{vrf}\" is already the gateway of {by}"),
             "choose another address",
         ),
         (Some(address), Kind::Port, _) if &**vrf == UNDERLAY => (

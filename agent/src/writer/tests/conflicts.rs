@@ -58,7 +58,7 @@ fn conflicts_name_the_field_the_value_the_other_object_and_the_way_out() {
         &[route("r3", "red", "10.0.0.7/32", to_port("vm-8"))],
         &[tap("vm-9", "red", &["10.0.0.1"])],
         &[tap("vm-9", "red", &["10.0.0.7"])],
-        &[network("n2", "red", "10.0.0.0/29", "10.0.0.7")],
+        &[network("n2", "red", "10.0.0.0/28", "10.0.0.7")],
         &[uplink("u1", "198.18.0.1/16")],
         &[
             vni("v2", 7, target_vrf("blue")),
