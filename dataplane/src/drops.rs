@@ -73,14 +73,10 @@ drop_reasons! {
     SessionTableFull = "session-table-full": "raise `sessions` in weftd.toml",
     /// The reply's key is held by another session.
     SessionConflict = "session-conflict": "two sessions would share the reply's addresses and ports",
-    /// More new flows from one source than its share.
-    NewFlowBudget = "new-flow-budget": "one port opens sessions faster than its share",
     /// More re-decisions after a change than the burst's bound.
     RedecisionBudget = "redecision-budget": "passes within milliseconds of a large change",
     /// The egress port's ring or queue was full.
     TransmitFull = "transmit-full": "the receiver is slower than its senders",
-    /// A ring between workers, or to the host or services, was full.
-    RingFull = "ring-full": "more packets to the host or another worker than it takes",
     /// The egress port is gone or down.
     PortDown = "port-down": "the guest is not connected, or the link is down",
     /// No packet buffer for a copy.

@@ -62,6 +62,8 @@ pub struct WorkerShared {
     pub inject: ArrayQueue<(PortId, Mbuf)>,
     /// Grows with each round.
     pub rounds: CachePadded<AtomicU64>,
+    /// Number of the snapshot that it uses.
+    pub snapshot: AtomicU64,
     /// Port whose device it is in, plus one; 0: none.
     pub polling: AtomicU32,
 }
@@ -72,6 +74,7 @@ impl Default for WorkerShared {
             mailbox: Mailbox::default(),
             inject: ArrayQueue::new(INJECT_RING),
             rounds: CachePadded::default(),
+            snapshot: AtomicU64::new(0),
             polling: AtomicU32::new(0),
         }
     }

@@ -104,6 +104,7 @@ impl Worker {
         own.mailbox.serve(&self.counters);
         self.reader.quiescent();
         let snapshot = shared.snapshot.load(&self.reader);
+        own.snapshot.store(snapshot.number, Ordering::Relaxed);
         let now = ((began - self.start) / self.cycles_per_second) as u32;
         let mut context = Context {
             snapshot,

@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -64,7 +65,7 @@ impl Control {
                 bursts: counters.bursts,
                 busy_cycles: (0..STAGES.len()).map(cycles).sum::<u64>() - idle,
                 idle_cycles: idle,
-                snapshot: self.state.draft.number,
+                snapshot: worker.snapshot.load(Ordering::Relaxed),
                 stuck_in: self.stuck_in(index),
                 stages: (0..STAGES.len())
                     .map(|at| (STAGES[at], cycles(at), counters.stage_packets[at]))
