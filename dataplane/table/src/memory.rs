@@ -9,6 +9,7 @@ use std::{fmt, io, ops::Deref, ptr::NonNull};
 
 use crate::sync::{AtomicU32, AtomicU64};
 
+#[cfg(not(any(loom, miri)))]
 const HUGE_PAGE: usize = 2 << 20;
 
 /// No memory for a table.

@@ -390,3 +390,163 @@ impl Drop for Writer {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use super::*;
+
+    /// Counts how many of its kind were dropped.
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn counted() -> (Arc<AtomicUsize>, impl Fn() -> Arc<Counted>) {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let counter = drops.clone();
+        (drops, move || Arc::new(Counted(counter.clone())))
+    }
+
+    #[test]
+    fn a_replaced_value_is_freed_when_the_last_reader_was_quiescent() {
+        let (domain, mut writer) = Domain::new();
+        let (drops, value) = counted();
+        let mut readers = [domain.register(0).unwrap(), domain.register(5).unwrap()];
+        let published = Published::new(&domain, value());
+        let epoch = writer.publish(&published, value());
+        assert_eq!((writer.collect(), drops.load(SeqCst)), (1, 0));
+        assert_eq!(writer.lagging(epoch), [0, 5]);
+        readers[1].quiescent();
+        assert_eq!((writer.collect(), drops.load(SeqCst)), (1, 0));
+        assert_eq!(writer.lagging(epoch), [0]);
+        readers[0].quiescent();
+        assert_eq!((writer.collect(), drops.load(SeqCst)), (0, 1));
+        assert!(writer.lagging(epoch).is_empty());
+        drop(published);
+        assert_eq!(drops.load(SeqCst), 2);
+    }
+
+    #[test]
+    fn a_quiescent_state_before_the_change_does_not_count() {
+        let (domain, mut writer) = Domain::new();
+        let (drops, value) = counted();
+        let mut reader = domain.register(0).unwrap();
+        let published = Published::new(&domain, value());
+        reader.quiescent();
+        reader.quiescent();
+        let epoch = writer.publish(&published, value());
+        assert!(!domain.grace_passed(epoch));
+        assert_eq!((writer.collect(), drops.load(SeqCst)), (1, 0));
+    }
+
+    #[test]
+    fn late_readers_are_named() {
+        let (domain, writer) = Domain::new();
+        let mut early = domain.register(2).unwrap();
+        let _late = domain.register(3).unwrap();
+        let late = writer.synchronize(Duration::ZERO).unwrap_err();
+        assert_eq!(late.readers, [2, 3]);
+        early.quiescent();
+        let late = writer.wait(late.epoch, Duration::from_millis(2)).unwrap_err();
+        assert_eq!(late.readers, [3]);
+        assert!(
+            late.to_string()
+                .starts_with("readers [3] have not reached epoch 2"),
+            "{late}"
+        );
+    }
+
+    #[test]
+    fn readers_that_sleep_or_are_gone_delay_nobody() {
+        let (domain, writer) = Domain::new();
+        let mut reader = domain.register(0).unwrap();
+        let asleep = reader.offline();
+        assert_eq!(writer.synchronize(Duration::ZERO), Ok(()));
+        drop(asleep);
+        assert!(writer.synchronize(Duration::ZERO).is_err());
+        drop(reader);
+        assert_eq!(writer.synchronize(Duration::ZERO), Ok(()));
+    }
+
+    #[test]
+    fn a_slot_has_one_reader_at_a_time() {
+        let (domain, _writer) = Domain::new();
+        let reader = domain.register(7).unwrap();
+        assert_eq!(domain.register(7).err(), Some(RegisterError::Taken { slot: 7 }));
+        assert_eq!(
+            domain.register(MAX_READERS).err(),
+            Some(RegisterError::NoSuchSlot { slot: MAX_READERS })
+        );
+        drop(reader);
+        assert_eq!(domain.register(7).unwrap().slot(), 7);
+    }
+
+    #[test]
+    fn what_a_writer_leaves_behind_is_freed_with_the_domain() {
+        let (domain, mut writer) = Domain::new();
+        let (drops, value) = counted();
+        let reader = domain.register(0).unwrap();
+        writer.retire(value());
+        drop(writer);
+        assert_eq!(drops.load(SeqCst), 0);
+        drop(reader);
+        drop(domain);
+        assert_eq!(drops.load(SeqCst), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "different domains")]
+    fn a_reader_of_another_domain_is_refused() {
+        let (domain, _writer) = Domain::new();
+        let (other, _other_writer) = Domain::new();
+        let published = Published::new(&domain, Arc::new(1));
+        published.load(&other.register(0).unwrap());
+    }
+
+    #[test]
+    fn readers_under_way_see_values_in_order_and_none_that_was_freed() {
+        /// A value that is no more when it is dropped.
+        struct Canary(u64, std::sync::atomic::AtomicU64);
+        impl Drop for Canary {
+            fn drop(&mut self) {
+                self.1.store(0, SeqCst);
+            }
+        }
+        let canary = |number: u64| Arc::new(Canary(number, std::sync::atomic::AtomicU64::new(!number)));
+        const LAST: u64 = 20_000;
+        let (domain, mut writer) = Domain::new();
+        let published = Published::new(&domain, canary(1));
+        std::thread::scope(|scope| {
+            for slot in 0..2 {
+                let (domain, published) = (&domain, &published);
+                scope.spawn(move || {
+                    let mut reader = domain.register(slot).unwrap();
+                    let mut last = 0;
+                    let mut turns = 0u32;
+                    while last < LAST {
+                        let value = published.load(&reader);
+                        assert!(value.0 >= last);
+                        last = value.0;
+                        assert_eq!(value.1.load(SeqCst), !last);
+                        turns += 1;
+                        if turns & 63 == 0 {
+                            drop(reader.offline());
+                        } else {
+                            reader.quiescent();
+                        }
+                    }
+                });
+            }
+            for number in 2..=LAST {
+                writer.publish(&published, canary(number));
+                writer.collect();
+            }
+        });
+        assert_eq!(writer.collect(), 0);
+    }
+}

@@ -149,7 +149,11 @@ impl IndexPool {
 
     /// Numbers given back in an epoch up to `safe` may be used again.
     pub fn reclaim(&mut self, safe: u64) {
-        while let Some((_, index)) = self.waiting.pop_front_if(|(epoch, _)| *epoch <= safe) {
+        while let Some((epoch, index)) = self.waiting.front().copied() {
+            if epoch > safe {
+                return;
+            }
+            self.waiting.pop_front();
             self.free.push(index);
         }
     }

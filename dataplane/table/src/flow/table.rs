@@ -26,6 +26,9 @@ use crate::{
 /// sessions come and go in a full table, entries that stay behind in overflow buckets make that one in fifteen.
 const LOAD: usize = 5;
 
+/// Primary buckets an overflow bucket.
+const OVERFLOW_SHARE: usize = 12;
+
 /// Overflow buckets beyond the share of the buckets, for small tables.
 const OVERFLOW_AT_LEAST: usize = if cfg!(loom) { 2 } else { 16 };
 
@@ -166,7 +169,7 @@ impl<K: Key> FlowTable<K> {
         }
         let directions = 2 * sessions as usize;
         let primaries = directions.div_ceil(LOAD);
-        let overflow = primaries / 10 + OVERFLOW_AT_LEAST;
+        let overflow = primaries / OVERFLOW_SHARE + OVERFLOW_AT_LEAST;
         Ok(FlowTable {
             buckets: FlatMemory::new("buckets of the flow table", primaries + overflow, hugepages)?,
             primaries: primaries as u32,
