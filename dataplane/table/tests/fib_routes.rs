@@ -33,11 +33,10 @@ fn address<A: Family>(text: &str) -> A {
 fn prefix<A: Family>(text: &str) -> Prefix<A> {
     let (network, length) = text.split_once('/').unwrap();
     let length: u8 = length.parse().unwrap();
-    Prefix::new(
-        address::<A>(network),
-        if length == 0 { 0 } else { length + A::SHIFT },
-    )
-    .unwrap()
+    if length == 0 {
+        return Prefix::containing(A::default(), 0);
+    }
+    Prefix::new(address::<A>(network), length + A::SHIFT).unwrap()
 }
 
 /// A table made of (prefix, route) and published.

@@ -7,7 +7,10 @@
 
 use std::sync::Arc;
 
-use super::{node::MAX_WORDS, words::Words};
+use super::{
+    node::MAX_WORDS,
+    words::{LINE, Words},
+};
 
 /// End of a list of free blocks.
 const END: u32 = u32::MAX;
@@ -124,12 +127,22 @@ impl Arena {
         Some(place)
     }
 
+    /// Takes memory that was never used. A block that fits into a cache line lies in one, a larger one begins with
+    /// one: a reader waits once for a node. What is left of the line before becomes a free block.
     fn take_new(&mut self, words: u32) -> u32 {
-        let place = self.top;
-        let top = u64::from(place) + u64::from(words);
+        let room = LINE - self.top % LINE;
+        let gap = if words <= room || room == LINE { 0 } else { room };
+        let top = u64::from(self.top) + u64::from(gap) + u64::from(words);
         if top > self.words.len() as u64 {
             self.grow(top);
         }
+        if gap > 0 {
+            self.put_free(Block {
+                place: self.top,
+                words: gap,
+            });
+        }
+        let place = self.top + gap;
         self.top = place + words;
         place
     }

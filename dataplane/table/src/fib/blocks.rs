@@ -123,15 +123,23 @@ pub(super) fn sparse_with_inner(arena: &mut Arena, position: u32, route: u32) ->
     Entry::node(Kind::Sparse, place)
 }
 
-/// Changes what is behind a slot of a sparse or dense node.
-pub(super) fn set_slot(arena: &mut Arena, kind: Kind, place: u32, slot: u32, entry: Entry) -> Entry {
+/// Changes what is behind a slot of a sparse or dense node. A dense node stays dense if it is `pinned`.
+pub(super) fn set_slot(
+    arena: &mut Arena,
+    (kind, place): (Kind, u32),
+    slot: u32,
+    entry: Entry,
+    pinned: bool,
+) -> Entry {
     if kind == Kind::Dense {
         let place = own(arena, place, dense_words(arena.get_wide(place, 0).count_ones()));
+        let before = Entry(arena.get(place, DENSE_PAIRS + 2 * slot));
         arena.set(place, DENSE_PAIRS + 2 * slot, entry.0);
-        return if entry.is_node() {
-            Entry::node(Kind::Dense, place)
-        } else {
+        let fewer = before.is_node() && !entry.is_node();
+        return if fewer && !pinned {
             thin_out(arena, place)
+        } else {
+            Entry::node(Kind::Dense, place)
         };
     }
     let header = Header::read(arena, place);
@@ -159,8 +167,11 @@ pub(super) fn set_slot(arena: &mut Arena, kind: Kind, place: u32, slot: u32, ent
         }
         (false, false) => put_in(arena, place, header, after, index, entry.0),
     };
-    if entry.is_node() && after.slots.count_ones() >= DENSE_FROM {
-        return thicken(arena, place, after);
+    if entry.is_node()
+        && after.slots.count_ones() >= DENSE_FROM
+        && nodes_behind(arena, place, after) >= DENSE_FROM
+    {
+        return thicken(arena, place);
     }
     Entry::node(Kind::Sparse, place)
 }
@@ -314,15 +325,32 @@ fn cover_slots(arena: &mut Arena, place: u32, position: u32) {
     }
 }
 
-/// Makes a sparse node dense if enough of its slots lead to nodes.
-fn thicken(arena: &mut Arena, place: u32, header: Header) -> Entry {
-    let taken = header.slots.count_ones();
-    let nodes = (0..taken)
-        .filter(|index| Entry(arena.get(place, SPARSE_HEADER + index)).is_node())
-        .count();
-    if (nodes as u32) < DENSE_FROM {
-        return Entry::node(Kind::Sparse, place);
+/// How many slots of a sparse node lead to nodes.
+fn nodes_behind(arena: &Arena, place: u32, header: Header) -> u32 {
+    let taken = 0..header.slots.count_ones();
+    taken
+        .map(|index| u32::from(Entry(arena.get(place, SPARSE_HEADER + index)).is_node()))
+        .sum()
+}
+
+/// A dense node without slots and with no inner route, or with the one of its own prefix.
+pub(super) fn dense_with_own_route(arena: &mut Arena, route: Option<u32>) -> Entry {
+    let place = arena.allocate(dense_words(u32::from(route.is_some())));
+    arena.set_wide(place, 0, route.map_or(0, |_| bit(1)));
+    for slot in 0..64 {
+        arena.set(place, DENSE_PAIRS + 2 * slot, Entry::NOTHING.0);
     }
+    if let Some(route) = route {
+        arena.set(place, DENSE_HEADER, route);
+    }
+    cover_slots(arena, place, 1);
+    Entry::node(Kind::Dense, place)
+}
+
+/// Makes a sparse node dense.
+pub(super) fn thicken(arena: &mut Arena, place: u32) -> Entry {
+    let header = Header::read(arena, place);
+    let taken = header.slots.count_ones();
     let inner = header.inner.count_ones();
     let dense = arena.allocate(dense_words(inner));
     arena.set_wide(dense, 0, header.inner);
@@ -342,8 +370,8 @@ fn thicken(arena: &mut Arena, place: u32, header: Header) -> Entry {
     Entry::node(Kind::Dense, dense)
 }
 
-/// Makes a dense node sparse if too few of its slots lead to nodes.
-fn thin_out(arena: &mut Arena, place: u32) -> Entry {
+/// Makes a dense node sparse if too few of its slots lead to nodes; a node of nothing becomes nothing.
+pub(super) fn thin_out(arena: &mut Arena, place: u32) -> Entry {
     let mut slots = 0;
     let mut nodes = 0;
     for slot in 0..64 {

@@ -10,12 +10,13 @@
 //!
 //! From the bottom up: [`words`] is memory, [`arena`] hands out blocks of it and knows which may be changed in place,
 //! [`blocks`] changes one node, [`trie`] inserts and removes, [`walk`] reads for the writer, [`lookup`] for the packet
-//! path, [`compact`] closes gaps.
+//! path, [`compact`] closes gaps, [`crown`] speeds up large tables.
 
 mod address;
 mod arena;
 mod blocks;
 mod compact;
+mod crown;
 mod lookup;
 mod node;
 mod trie;
@@ -62,6 +63,7 @@ struct Retired {
 pub struct Fib<A: Address> {
     arena: Arena,
     root: Entry,
+    crowned: bool,
     routes: usize,
     changed: bool,
     published: View<A>,
@@ -87,6 +89,7 @@ impl<A: Address> Fib<A> {
         Fib {
             arena: Arena::new(hugepages),
             root: Entry::NOTHING,
+            crowned: false,
             routes: 0,
             changed: false,
             published: View::default(),
@@ -113,7 +116,8 @@ impl<A: Address> Fib<A> {
 
     /// Removes the route of exactly this prefix and gives it back.
     pub fn remove(&mut self, prefix: Prefix<A>) -> Option<RouteId> {
-        let (root, route) = trie::remove(&mut self.arena, self.root, Rest::of(prefix))?;
+        let pinned = if self.crowned { crown::LEVELS } else { 0 };
+        let (root, route) = trie::remove(&mut self.arena, self.root, Rest::of(prefix), pinned)?;
         self.root = root;
         self.routes -= 1;
         self.changed = true;
@@ -194,6 +198,16 @@ impl<A: Address> Fib<A> {
         if !self.changed {
             return self.published.clone();
         }
+        let crowned = crown::fits::<A>(self.routes, self.crowned);
+        if crowned != self.crowned {
+            let change = if crowned {
+                crown::put_on::<A>
+            } else {
+                crown::take_off::<A>
+            };
+            self.root = change(&mut self.arena, self.root, crown::LEVELS);
+            self.crowned = crowned;
+        }
         if compact::pays(&self.arena) {
             (self.arena, self.root) = compact::compact::<A>(&self.arena, self.root);
             // Blocks of the old piece go with the piece.
@@ -202,7 +216,7 @@ impl<A: Address> Fib<A> {
             }
         }
         let blocks = self.arena.seal();
-        let view = View::new(self.arena.words().clone(), self.root);
+        let view = View::new(self.arena.words().clone(), self.root, self.crowned);
         let before = std::mem::replace(&mut self.published, view);
         self.retired.push_back(Retired {
             hold: before.into_hold(),

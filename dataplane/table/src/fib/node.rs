@@ -78,6 +78,11 @@ impl Entry {
     }
 
     #[inline(always)]
+    pub(super) fn is_route(self) -> bool {
+        self.0 as i32 >= 0
+    }
+
+    #[inline(always)]
     pub(super) fn is_dense(self) -> bool {
         self.0 & KIND_MASK == DENSE
     }

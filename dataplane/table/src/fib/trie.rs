@@ -79,7 +79,7 @@ pub(super) fn insert<A: Address>(
                 if after == child {
                     return (entry, old);
                 }
-                (set_slot(arena, kind, place, rest.slot(), after), old)
+                (set_slot(arena, (kind, place), rest.slot(), after, false), old)
             }
         },
     }
@@ -147,7 +147,7 @@ fn path<A: Address>(arena: &mut Arena, rest: Rest<A>, route: u32) -> Entry {
 }
 
 /// The entry that leads through some bits (whole levels) and only through them. Bits behind the count are ignored.
-fn chain<A: Address>(arena: &mut Arena, link: Skip<A>) -> Entry {
+pub(super) fn chain<A: Address>(arena: &mut Arena, link: Skip<A>) -> Entry {
     let Skip {
         mut count,
         bits,
@@ -168,8 +168,14 @@ fn chain<A: Address>(arena: &mut Arena, link: Skip<A>) -> Entry {
     Skip { count, bits, behind }.write(arena)
 }
 
-/// Removes a route below an entry. Gives the entry as it is then, and the route; none if there was none.
-pub(super) fn remove<A: Address>(arena: &mut Arena, entry: Entry, rest: Rest<A>) -> Option<(Entry, u32)> {
+/// Removes a route below an entry whose first `pinned` levels stay as they are. Gives the entry as it is then, and the
+/// route; none if there was none.
+pub(super) fn remove<A: Address>(
+    arena: &mut Arena,
+    entry: Entry,
+    rest: Rest<A>,
+    pinned: u32,
+) -> Option<(Entry, u32)> {
     match entry.target() {
         Target::Nothing => None,
         Target::Route(route) => (rest.length == 0).then_some((Entry::NOTHING, route)),
@@ -178,7 +184,7 @@ pub(super) fn remove<A: Address>(arena: &mut Arena, entry: Entry, rest: Rest<A>)
             if rest.length < skip.count || rest.bits.common_bits(skip.bits) < skip.count {
                 return None;
             }
-            let (behind, route) = remove(arena, skip.behind, rest.skip(skip.count))?;
+            let (behind, route) = remove(arena, skip.behind, rest.skip(skip.count), 0)?;
             if leads_on(arena, behind) || behind == Entry::NOTHING {
                 release::<A>(arena, Kind::Skip, place);
                 return Some((chain(arena, Skip { behind, ..skip }), route));
@@ -196,11 +202,11 @@ pub(super) fn remove<A: Address>(arena: &mut Arena, entry: Entry, rest: Rest<A>)
             }
             None => {
                 let child = slot(arena, kind, place, rest.slot());
-                let (after, route) = remove(arena, child, rest.skip(STRIDE))?;
+                let (after, route) = remove(arena, child, rest.skip(STRIDE), pinned.saturating_sub(1))?;
                 let after = if after == child {
                     entry
                 } else {
-                    set_slot(arena, kind, place, rest.slot(), after)
+                    set_slot(arena, (kind, place), rest.slot(), after, pinned > 0)
                 };
                 Some((settle::<A>(arena, after), route))
             }
@@ -209,7 +215,7 @@ pub(super) fn remove<A: Address>(arena: &mut Arena, entry: Entry, rest: Rest<A>)
 }
 
 /// Gives a node from which something was taken the shape that its routes ask for.
-fn settle<A: Address>(arena: &mut Arena, entry: Entry) -> Entry {
+pub(super) fn settle<A: Address>(arena: &mut Arena, entry: Entry) -> Entry {
     let Target::Node(Kind::Sparse, place) = entry.target() else {
         return entry;
     };

@@ -3,25 +3,31 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use super::{Address, NO_ROUTE, lookup, node::Entry, words::Words};
+use super::{
+    Address, NO_ROUTE,
+    lookup::{self, Trie},
+    node::Entry,
+    words::Words,
+};
 use crate::RouteId;
+
+/// What a view keeps alive.
+struct Kept {
+    words: Arc<Words>,
+}
 
 /// Keeps the memory of a view. Its count tells the writer whether anybody still has the view.
 #[derive(Clone)]
-pub(super) struct Hold(Arc<Arc<Words>>);
+pub(super) struct Hold(Arc<Kept>);
 
 impl Hold {
-    pub(super) fn new(words: Arc<Words>) -> Hold {
-        Hold(Arc::new(words))
-    }
-
     /// Whether this is the last one: then all that readers did through the others has happened before.
     pub(super) fn is_last(&mut self) -> bool {
         Arc::get_mut(&mut self.0).is_some()
     }
 
     pub(super) fn words(&self) -> &Arc<Words> {
-        &self.0
+        &self.0.words
     }
 }
 
@@ -30,13 +36,12 @@ impl Hold {
 /// clone is gone.
 #[derive(Clone)]
 pub struct View<A: Address> {
-    base: *const u32,
-    root: Entry,
+    trie: Trie,
     hold: Hold,
     family: PhantomData<A>,
 }
 
-// SAFETY: `base` points into the memory that `hold` keeps. What the root leads to is never written while a hold of
+// SAFETY: the trie points into the memory that `hold` keeps. What the root leads to is never written while a hold of
 // this view exists, so any thread may read it.
 unsafe impl<A: Address> Send for View<A> {}
 // SAFETY: as above.
@@ -44,11 +49,15 @@ unsafe impl<A: Address> Sync for View<A> {}
 
 impl<A: Address> View<A> {
     /// The trie below the root must be left alone until the hold is the last one.
-    pub(super) fn new(words: Arc<Words>, root: Entry) -> View<A> {
-        View {
+    pub(super) fn new(words: Arc<Words>, root: Entry, crowned: bool) -> View<A> {
+        let trie = Trie {
             base: words.base(),
             root,
-            hold: Hold::new(words),
+            crowned,
+        };
+        View {
+            trie,
+            hold: Hold(Arc::new(Kept { words })),
             family: PhantomData,
         }
     }
@@ -64,8 +73,8 @@ impl<A: Address> View<A> {
     /// The route of the longest prefix that holds the address.
     #[inline]
     pub fn lookup(&self, address: A) -> Option<RouteId> {
-        // SAFETY: base and root are this view's, and self keeps it.
-        let route = RouteId(unsafe { lookup::lookup(self.base, self.root, address) });
+        // SAFETY: the trie is this view's, and self keeps it.
+        let route = RouteId(unsafe { lookup::lookup(self.trie, address) });
         (route != NO_ROUTE).then_some(route)
     }
 
@@ -73,22 +82,22 @@ impl<A: Address> View<A> {
     /// as many as the shorter slice holds.
     #[inline]
     pub fn lookup_bulk(&self, addresses: &[A], routes: &mut [RouteId]) {
-        // SAFETY: base and root are this view's, and self keeps it.
-        unsafe { lookup::lookup_bulk(self.base, self.root, addresses, routes) }
+        // SAFETY: the trie is this view's, and self keeps it.
+        unsafe { lookup::lookup_bulk(self.trie, addresses, routes) }
     }
 }
 
 impl<A: Address> Default for View<A> {
     /// A view of no routes.
     fn default() -> Self {
-        View::new(Arc::new(Words::new(0, false)), Entry::NOTHING)
+        View::new(Arc::new(Words::new(0, false)), Entry::NOTHING, false)
     }
 }
 
 impl<A: Address> fmt::Debug for View<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("View")
-            .field("root", &self.root.target())
+            .field("root", &self.trie.root.target())
             .finish_non_exhaustive()
     }
 }

@@ -22,9 +22,20 @@ unsafe impl Zeroable for Word {}
 // no reader looks at it meanwhile.
 unsafe impl Sync for Word {}
 
+/// Words that lie in one cache line.
+pub(super) const LINE: u32 = 16;
+
+/// A cache line.
+#[derive(Default)]
+#[repr(C, align(64))]
+struct Line([Word; LINE as usize]);
+
+// SAFETY: an array of zeroable values.
+unsafe impl Zeroable for Line {}
+
 enum Storage {
-    Heap(Box<[Word]>),
-    Pages(FlatMemory<Word>),
+    Heap(Box<[Line]>),
+    Pages(FlatMemory<Line>),
 }
 
 /// A piece of memory, all zero at first.
@@ -33,23 +44,26 @@ pub(super) struct Words {
 }
 
 impl Words {
-    /// Room for `count` words; in hugetlb pages if it is large, they are wanted and there are some.
+    /// Room for `count` words, whole cache lines; in hugetlb pages if it is large, they are wanted and there are some.
     pub(super) fn new(count: usize, hugepages: bool) -> Words {
-        let pages = (count >= OWN_PAGES).then(|| FlatMemory::new("FIB", count, hugepages));
+        let lines = count.div_ceil(LINE as usize);
+        let pages = (count >= OWN_PAGES).then(|| FlatMemory::new("FIB", lines, hugepages));
         let storage = match pages {
             Some(Ok(pages)) => Storage::Pages(pages),
             // Without a mapping of its own it lives on the heap, where running out ends the process as usual.
-            Some(Err(_)) | None => Storage::Heap((0..count).map(|_| Word::default()).collect()),
+            Some(Err(_)) | None => Storage::Heap((0..lines).map(|_| Line::default()).collect()),
         };
         Words { storage }
     }
 
     #[inline(always)]
     fn words(&self) -> &[Word] {
-        match &self.storage {
-            Storage::Heap(words) => words,
-            Storage::Pages(words) => words,
-        }
+        let lines: &[Line] = match &self.storage {
+            Storage::Heap(lines) => lines,
+            Storage::Pages(lines) => lines,
+        };
+        // SAFETY: a line is 16 words and nothing else (repr(C), 64 bytes of 64).
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LINE as usize) }
     }
 
     /// How many words.
@@ -60,8 +74,8 @@ impl Words {
     /// Memory in bytes, with what rounding to pages adds.
     pub(super) fn bytes(&self) -> usize {
         match &self.storage {
-            Storage::Heap(words) => size_of_val::<[Word]>(words),
-            Storage::Pages(words) => words.bytes(),
+            Storage::Heap(lines) => size_of_val::<[Line]>(lines),
+            Storage::Pages(lines) => lines.bytes(),
         }
     }
 
