@@ -8,7 +8,7 @@ use hugepage_setup::CpuSet;
 
 mod target;
 
-pub use target::{Resource, Target};
+pub use target::{Resource, Target, TargetParser};
 
 /// Control weftd, the virtual router of this host.
 #[derive(Debug, Parser)]

@@ -48,7 +48,7 @@ impl Complaint {
 #[non_exhaustive]
 pub enum CliError {
     /// Nobody listens at weftd's socket.
-    #[error("weftd is not reachable at {socket}: {source}")]
+    #[error("weftd is not reachable at {socket}: {}", reason(.source))]
     Unreachable {
         /// The socket, as it was named.
         socket: String,
@@ -59,7 +59,7 @@ pub enum CliError {
     #[error("socket {0:?} is no unix socket")]
     BadSocket(String),
     /// weftd took the connection, but did not answer in time.
-    #[error("weftd at {socket} did not answer within {seconds} seconds")]
+    #[error("weftd at {socket} did not answer within {seconds} s")]
     Timeout {
         /// The socket, as it was named.
         socket: String,
@@ -97,7 +97,7 @@ pub enum CliError {
         help: String,
     },
     /// A file could not be written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", reason(.source))]
     File {
         /// The file.
         path: String,
@@ -189,6 +189,15 @@ fn status_text(status: &tonic::Status) -> String {
         format!("weftd: {}", status.code())
     } else {
         message.to_owned()
+    }
+}
+
+/// What the system said, without its number for it.
+pub(crate) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::{fs, path::Path};
 
-use clap::CommandFactory;
+use clap::{CommandFactory, builder::TypedValueParser};
 use clap_complete::Shell;
 
 use crate::{
-    args::Arguments,
+    args::{Arguments, TargetParser},
     error::{CliError, ExitCode},
     terminal::Terminal,
 };
@@ -16,6 +16,19 @@ pub(super) fn completion(shell: Shell, terminal: &mut Terminal<'_>) -> Result<Ex
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "weft", &mut script);
     terminal.print(&String::from_utf8_lossy(&script))?;
+    if shell == Shell::Fish {
+        // The generator leaves positional arguments out for fish.
+        let words: Vec<String> = TargetParser
+            .possible_values()
+            .into_iter()
+            .flatten()
+            .map(|value| value.get_name().to_owned())
+            .collect();
+        terminal.line(&format!(
+            "complete -c weft -n \"__fish_seen_subcommand_from get describe delete watch\" -f -a \"{}\"",
+            words.join(" ")
+        ))?;
+    }
     Ok(ExitCode::Success)
 }
 

@@ -31,7 +31,6 @@ pub(super) async fn run(
     options: &GetArguments,
     terminal: &mut Terminal<'_>,
 ) -> Result<ExitCode, CliError> {
-    check_options(options)?;
     match options.target.resource {
         Resource::Kind(info) => {
             let names = names(options.target.name.as_ref(), &options.names);
@@ -47,7 +46,7 @@ pub(super) async fn run(
 }
 
 /// Options that would be read over in silence are refused.
-fn check_options(options: &GetArguments) -> Result<(), CliError> {
+pub(super) fn check_options(options: &GetArguments) -> Result<(), CliError> {
     let refuse = |message: &str, help: &str| {
         Err(CliError::Usage {
             message: message.to_owned(),

@@ -50,6 +50,7 @@ pub(crate) fn run(
             wait(async { port::plug(&Client::connect(connection).await?, described, owner, terminal).await })?
         }
         Command::Get(options) => {
+            get::check_options(options)?;
             wait(async { get::run(&Client::connect(connection).await?, options, terminal).await })?
         }
         Command::Describe { target, names } => {

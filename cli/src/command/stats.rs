@@ -252,8 +252,8 @@ fn show_balance(stats: &v1::GetStatsResponse, terminal: &mut Terminal<'_>) -> Re
     table.print(terminal)?;
     terminal.line(&match came.abs_diff(went) {
         0 => "the books balance".to_owned(),
-        difference if came > went => format!("{difference} packets came in that went nowhere"),
-        difference => format!("{difference} packets went that never came in"),
+        difference if came > went => format!("more came than went: {difference}"),
+        difference => format!("more went than came: {difference}"),
     })
 }
 
@@ -266,7 +266,7 @@ pub(super) fn flow_table(flows: &[v1::Flow]) -> Table {
         Column::Text("PROTOCOL"),
         Column::Text("SOURCE"),
         Column::Text("DESTINATION"),
-        Column::Text("FROM"),
+        Column::Text("INGRESS"),
         Column::Text("ACTION"),
         Column::Number("PACKETS"),
         Column::Number("BYTES"),

@@ -273,7 +273,7 @@ impl Frame {
             text += &format!("\n{}", ports.text());
         }
         if self.ports.len() > most_ports {
-            text += &format!("{} more ports\n", self.ports.len() - most_ports);
+            text += &format!("and {} more\n", self.ports.len() - most_ports);
         }
         let mut drops = Table::new([
             Column::Text("DROPS"),
@@ -328,5 +328,41 @@ fn show(
         terminal.print(&format!("\x1b[H{lines}\x1b[J"))
     } else {
         terminal.print(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_that_starts_anew_and_a_port_that_appears_have_no_rate() {
+        let start = Instant::now();
+        let look = |seconds, ports: &[(&str, u64)]| {
+            let ports = ports
+                .iter()
+                .map(|(name, rx_packets)| v1::PortStats {
+                    name: (*name).to_owned(),
+                    rx_packets: *rx_packets,
+                    ..Default::default()
+                })
+                .collect();
+            (
+                start + Duration::from_secs(seconds),
+                v1::GetStatsResponse {
+                    ports,
+                    ..Default::default()
+                },
+            )
+        };
+        let before = look(0, &[("again", 1_000), ("steady", 500)]);
+        let after = look(2, &[("again", 10), ("new", 4_000), ("steady", 700)]);
+        let frame = Frame::between(&before, &after);
+        let rates: Vec<(&str, f64)> = frame
+            .ports
+            .iter()
+            .map(|port| (port.name.as_str(), port.rx_packets_per_second))
+            .collect();
+        assert_eq!(rates, [("steady", 100.0), ("again", 0.0), ("new", 0.0)]);
     }
 }

@@ -70,7 +70,7 @@ pub struct Described {
 #[non_exhaustive]
 pub enum ManifestError {
     /// The file cannot be read.
-    #[error("{file}: {source}")]
+    #[error("{file}: {}", crate::error::reason(.source))]
     Read {
         /// The file.
         file: String,
