@@ -376,7 +376,13 @@ fn configure(
             available: info.max_rx_queues,
         });
     }
-    let transmit_queues = context.workers.clamp(1, info.max_tx_queues.max(1));
+    // Both ends of a memif must have as many rings, so it gets as many queues as were asked for, both ways.
+    let wanted = if device.is_driver("net_memif") {
+        queues
+    } else {
+        context.workers
+    };
+    let transmit_queues = wanted.clamp(1, info.max_tx_queues.max(1));
     let own_mtu = device.is_pci();
     if own_mtu && !(info.min_mtu..=info.max_mtu).contains(&context.mtu) {
         let (least, most) = (info.min_mtu, info.max_mtu);

@@ -608,7 +608,7 @@ unsafe extern "C" fn vring_state_changed(device: c_int, virtqueue: u16, enable: 
     if pair >= MOST_QUEUES {
         return 0;
     }
-    let (mask, sides) = if virtqueue % 2 == 0 {
+    let (mask, sides) = if virtqueue & 1 == 0 {
         (&shared.transmit_enabled, &shared.transmit)
     } else {
         (&shared.receive_enabled, &shared.receive)
