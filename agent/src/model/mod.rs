@@ -17,7 +17,7 @@ use weft_proto::v1;
 pub use error::FieldError;
 pub use network::{Network, Route, Subnet, Vrf};
 pub use next_hop::{Identifier, Member, NextHop, NextHopGroup};
-pub use port::{Device, Port};
+pub use port::{Device, Port, pci_address};
 pub use text::Name;
 pub use tunnel::{Encapsulation, Label, Target, TunnelEndpoint, Vni};
 

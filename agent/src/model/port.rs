@@ -177,7 +177,7 @@ fn ethdev_name(at: &At, text: &str) -> Result<String, FieldError> {
 }
 
 /// `0000:03:00.0` or `03:00.0`, in lower case and with its domain.
-fn pci_address(text: &str) -> Option<String> {
+pub fn pci_address(text: &str) -> Option<String> {
     let hex = |text: &str, digits: usize| {
         (text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit()))
             .then(|| text.to_ascii_lowercase())
