@@ -209,11 +209,37 @@ impl Burst {
         self.length == 0
     }
 
+    /// Bytes of a packet's first buffer; none if the packet is gone.
+    #[inline(always)]
+    pub fn data(&self, packet: usize) -> &[u8] {
+        self.mbufs[packet].as_ref().map_or(&[], Mbuf::data)
+    }
+
+    /// Bytes of a whole packet.
+    #[inline(always)]
+    pub fn length(&self, packet: usize) -> usize {
+        self.mbufs[packet].as_ref().map_or(0, Mbuf::len)
+    }
+
+    /// A packet's buffer, to be written.
+    #[inline(always)]
+    pub fn get(&mut self, packet: usize) -> Result<&mut Mbuf, Reason> {
+        self.mbufs[packet].as_mut().ok_or(Reason::Malformed)
+    }
+
+    /// Takes a packet out of the burst: it leaves by another way than through the stages.
+    #[inline(always)]
+    pub fn take(&mut self, packet: usize) -> Result<Mbuf, Reason> {
+        self.mbufs[packet].take().ok_or(Reason::Malformed)
+    }
+
     /// Ends a packet with a reason.
     #[inline]
     pub fn drop(&mut self, packet: usize, reason: Reason, counters: &mut Counters) {
-        counters.drop(self.packets[packet].port, reason);
-        self.mbufs[packet] = None;
+        // Gone already if it was counted where it was taken.
+        if self.mbufs[packet].take().is_some() {
+            counters.drop(self.packets[packet].port, reason);
+        }
     }
 
     /// A packet's hop is known.

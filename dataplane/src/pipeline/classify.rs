@@ -8,7 +8,7 @@
 //! bad-offload.
 
 use weft_packet::{
-    Malformed,
+    Mac, Malformed,
     ethernet::{self, Ethernet, ethertype},
     ip::{self, Addresses, Fragment, IpPacket, protocol},
     l4,
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     dpdk::{HeaderLengths, Mbuf, Pending},
     drops::Reason,
-    snapshot::{Port, Role},
+    snapshot::{HopId, Port, Role},
 };
 
 /// How far ahead of the packet at hand headers are fetched.
@@ -40,12 +40,8 @@ pub fn classify(burst: &mut Burst, context: &mut Context<'_>) {
             ahead.prefetch_data();
         }
         burst.packets[index].port = device.id;
-        let Some(mbuf) = burst.mbufs[index].take() else {
-            continue;
-        };
-        if let Err((mbuf, reason)) = frame(burst, context, index, mbuf, device) {
-            let port = burst.packets[index].port;
-            context.drop(mbuf, port, reason);
+        if let Err(reason) = frame(burst, context, index, device) {
+            burst.drop(index, reason, context.counters);
         }
     }
 }
@@ -58,20 +54,10 @@ fn drop_all(burst: &mut Burst, context: &mut Context<'_>) {
     }
 }
 
-/// The packet comes back with the reason for which it ends.
-pub type Refused = (Mbuf, Reason);
-
-fn frame(
-    burst: &mut Burst,
-    context: &mut Context<'_>,
-    index: usize,
-    mbuf: Mbuf,
-    device: &Port,
-) -> Result<(), Refused> {
-    let ethernet = match ethernet::parse(mbuf.data()) {
-        Ok(ethernet) => ethernet,
-        Err(malformed) => return Err((mbuf, reason(malformed))),
-    };
+/// One frame: into a lane, answered, handed over, or an error that ends it.
+#[inline(always)]
+fn frame(burst: &mut Burst, context: &mut Context<'_>, index: usize, device: &Port) -> Result<(), Reason> {
+    let ethernet = ethernet::parse(burst.data(index)).map_err(reason)?;
     let (port, vrf) = match ethernet.vlan() {
         None => (device, device.vrf),
         Some(vlan) => {
@@ -79,111 +65,94 @@ fn frame(
                 .vlans
                 .as_ref()
                 .and_then(|vlans| vlans[usize::from(vlan.get())]);
-            let sub_interface = known.and_then(|known| Some((context.snapshot.port(known.port)?, known.vrf)));
-            match sub_interface {
-                Some(known) => known,
-                None => return Err((mbuf, Reason::UnknownVlan)),
-            }
+            let known = known.ok_or(Reason::UnknownVlan)?;
+            (
+                context.snapshot.port(known.port).ok_or(Reason::UnknownVlan)?,
+                known.vrf,
+            )
         }
     };
     if port.id != device.id {
-        count_sub_interface(context, port.id, &mbuf);
+        count_sub_interface(context, port.id, burst.length(index));
     }
     let packet = &mut burst.packets[index];
     packet.port = port.id;
     packet.vrf = vrf;
     packet.ingress = port_ingress(port.id);
     if ethernet.inner_tag.is_some() {
-        return Err((mbuf, Reason::UnknownVlan));
+        return Err(Reason::UnknownVlan);
     }
     match port.role {
-        Role::Tenant => tenant(burst, context, index, mbuf, port, &ethernet),
-        Role::Uplink { .. } => uplink(burst, context, index, mbuf, port, &ethernet),
-        Role::Host { uplink } => from_host(burst, context, index, mbuf, uplink, &ethernet),
+        Role::Tenant => tenant(burst, context, index, port, &ethernet),
+        Role::Uplink { .. } => uplink(burst, context, index, port, &ethernet),
+        Role::Host { uplink } => from_host(burst, context, index, uplink, &ethernet),
     }
 }
 
 /// The device counts what it receives; a sub-interface is counted where it is found.
-fn count_sub_interface(context: &mut Context<'_>, port: PortId, mbuf: &Mbuf) {
+fn count_sub_interface(context: &mut Context<'_>, port: PortId, bytes: usize) {
     if let Some(counters) = context.counters.port(port) {
         counters.rx_packets += 1;
-        counters.rx_bytes += mbuf.len() as u64;
+        counters.rx_bytes += bytes as u64;
     }
 }
 
+#[inline(always)]
 fn tenant(
     burst: &mut Burst,
     context: &mut Context<'_>,
     index: usize,
-    mbuf: Mbuf,
     port: &Port,
     ethernet: &Ethernet,
-) -> Result<(), Refused> {
+) -> Result<(), Reason> {
     match ethernet.ethertype {
         ethertype::IPV4 | ethertype::IPV6 => {
-            let ip = parse_ip(mbuf, ethernet)?;
-            let (mbuf, ip) = ip;
-            if ip.protocol == protocol::ICMPV6 && local::nd::is_discovery(&mbuf, ethernet, &ip) {
-                return local::nd::tenant(context, mbuf, port, burst.packets[index].vrf, ethernet, &ip);
+            let ip = parse_ip(burst, index, ethernet)?;
+            if ip.protocol == protocol::ICMPV6 && local::nd::is_discovery(burst.data(index), ethernet, &ip) {
+                return local::nd::tenant(burst, context, index, port, ethernet, &ip);
             }
             if ethernet.destination.is_multicast() || is_multicast(&ip) {
-                return Err((mbuf, Reason::NotFlooded));
+                return Err(Reason::NotFlooded);
             }
-            enlist(
-                burst,
-                context,
-                index,
-                mbuf,
-                port,
-                usize::from(ethernet.l3_offset),
-                &ip,
-            )
+            enlist(burst, context, index, port, usize::from(ethernet.l3_offset), &ip)
         }
-        ethertype::ARP => local::arp::tenant(context, mbuf, port, burst.packets[index].vrf, ethernet),
-        _ => Err((mbuf, Reason::UnknownEthertype)),
+        ethertype::ARP => local::arp::tenant(burst, context, index, port, ethernet),
+        _ => Err(Reason::UnknownEthertype),
     }
 }
 
+#[inline(always)]
 fn uplink(
     burst: &mut Burst,
     context: &mut Context<'_>,
     index: usize,
-    mbuf: Mbuf,
     port: &Port,
     ethernet: &Ethernet,
-) -> Result<(), Refused> {
+) -> Result<(), Reason> {
     let for_us = ethernet.destination == port.mac;
     if !for_us && !ethernet.destination.is_multicast() {
-        return Err((mbuf, Reason::NotForUs));
+        return Err(Reason::NotForUs);
     }
     match ethernet.ethertype {
         ethertype::IPV4 | ethertype::IPV6 => {
-            let (mbuf, ip) = parse_ip(mbuf, ethernet)?;
-            if ip.protocol == protocol::ICMPV6 && local::nd::is_discovery(&mbuf, ethernet, &ip) {
-                return local::nd::uplink(context, mbuf, port, ethernet, &ip);
+            let ip = parse_ip(burst, index, ethernet)?;
+            if ip.protocol == protocol::ICMPV6 && local::nd::is_discovery(burst.data(index), ethernet, &ip) {
+                return local::nd::uplink(burst, context, index, port, ethernet, &ip);
             }
             if !for_us {
-                return local::host::deliver_frame(context, mbuf, port, ethernet);
+                return local::host::deliver_frame(burst, context, index, port, ethernet);
             }
             let local = match ip.addresses {
                 Addresses::V4 { destination, .. } => context.snapshot.local.find4(destination.to_bits()),
                 Addresses::V6 { destination, .. } => context.snapshot.local.find6(destination.to_bits()),
             };
             match local {
-                None => enlist(
-                    burst,
-                    context,
-                    index,
-                    mbuf,
-                    port,
-                    usize::from(ethernet.l3_offset),
-                    &ip,
-                ),
-                Some(_) => decap::decapsulate(burst, context, index, mbuf, port, ethernet, &ip),
+                None => enlist(burst, context, index, port, usize::from(ethernet.l3_offset), &ip),
+                Some(_) => decap::decapsulate(burst, context, index, port, ethernet, &ip),
             }
         }
-        ethertype::ARP => local::arp::uplink(context, mbuf, port, ethernet),
-        _ => local::host::deliver_frame(context, mbuf, port, ethernet),
+        ethertype::ARP => local::arp::uplink(burst, context, index, port, ethernet),
+        _ => local::host::deliver_frame(burst, context, index, port, ethernet),
     }
 }
 
@@ -193,115 +162,102 @@ fn from_host(
     burst: &mut Burst,
     context: &mut Context<'_>,
     index: usize,
-    mbuf: Mbuf,
     uplink: PortId,
     ethernet: &Ethernet,
-) -> Result<(), Refused> {
-    let Some(uplink) = context.snapshot.port(uplink) else {
-        return Err((mbuf, Reason::PortDown));
-    };
+) -> Result<(), Reason> {
+    let uplink = context.snapshot.port(uplink).ok_or(Reason::PortDown)?;
     match ethernet.ethertype {
-        ethertype::ARP => local::arp::from_host(context, mbuf, uplink, ethernet),
-        ethertype::IPV4 | ethertype::IPV6 if ethernet.destination == weft_packet::Mac::VIRTUAL_ROUTER => {
-            let (mbuf, ip) = parse_ip(mbuf, ethernet)?;
-            let Some(port) = context.snapshot.port(burst.device) else {
-                return Err((mbuf, Reason::PortDown));
-            };
-            enlist(
-                burst,
-                context,
-                index,
-                mbuf,
-                port,
-                usize::from(ethernet.l3_offset),
-                &ip,
-            )
+        ethertype::ARP => local::arp::from_host(burst, context, index, uplink, ethernet),
+        ethertype::IPV4 | ethertype::IPV6 if ethernet.destination == Mac::VIRTUAL_ROUTER => {
+            let ip = parse_ip(burst, index, ethernet)?;
+            let port = context.snapshot.port(burst.device).ok_or(Reason::PortDown)?;
+            enlist(burst, context, index, port, usize::from(ethernet.l3_offset), &ip)
         }
-        ethertype::IPV6 => local::nd::from_host(context, mbuf, uplink, ethernet),
-        _ => local::host::send_out(context, mbuf, uplink, ethernet),
+        ethertype::IPV6 => local::nd::from_host(burst, context, index, uplink, ethernet),
+        _ => local::host::send_out(burst, context, index, uplink, ethernet),
     }
 }
 
 /// Reads the IP header, and holds the ethertype to it.
-fn parse_ip(mbuf: Mbuf, ethernet: &Ethernet) -> Result<(Mbuf, IpPacket), Refused> {
+#[inline(always)]
+fn parse_ip(burst: &Burst, index: usize, ethernet: &Ethernet) -> Result<IpPacket, Reason> {
     let offset = usize::from(ethernet.l3_offset);
-    let l3 = mbuf.data().get(offset..).unwrap_or_default();
-    match ip::parse(l3, mbuf.len() - offset) {
-        Ok(ip) if ip.is_v6() == (ethernet.ethertype == ethertype::IPV6) => Ok((mbuf, ip)),
-        Ok(_) => Err((mbuf, Reason::Malformed)),
-        Err(malformed) => Err((mbuf, reason(malformed))),
+    let l3 = burst.data(index).get(offset..).unwrap_or_default();
+    let ip = ip::parse(l3, burst.length(index).saturating_sub(offset)).map_err(reason)?;
+    if ip.is_v6() == (ethernet.ethertype == ethertype::IPV6) {
+        Ok(ip)
+    } else {
+        Err(Reason::Malformed)
     }
 }
 
 /// Puts a packet into the lane of its family. `l3_offset` bytes are taken off in front, padding behind.
+#[inline(always)]
 pub fn enlist(
     burst: &mut Burst,
     context: &Context<'_>,
     index: usize,
-    mut mbuf: Mbuf,
     port: &Port,
     l3_offset: usize,
     ip: &IpPacket,
-) -> Result<(), Refused> {
-    let pending = match mbuf.pending() {
-        Ok(pending) => pending,
-        Err(_) => return Err((mbuf, Reason::BadOffload)),
+) -> Result<(), Reason> {
+    let Some(mbuf) = &mut burst.mbufs[index] else {
+        return Ok(());
     };
-    let transport = match l4::parse(&mbuf.data()[l3_offset..], ip) {
-        Ok(transport) => transport,
-        Err(malformed) => return Err((mbuf, reason(malformed))),
-    };
-    let Some(vrf) = context.snapshot.vrf(burst.packets[index].vrf) else {
-        return Err((mbuf, Reason::NoRoute));
-    };
+    let pending = mbuf.pending().map_err(|_| Reason::BadOffload)?;
+    let l3 = mbuf.data().get(l3_offset..).unwrap_or_default();
+    let transport = l4::parse(l3, ip).map_err(reason)?;
+    let packet = &mut burst.packets[index];
+    let vrf = context.snapshot.vrf(packet.vrf).ok_or(Reason::NoRoute)?;
     let stateful = !(vrf.packet_mode || port.packet_mode);
     if stateful && ip.fragment == Fragment::Later {
-        return Err((mbuf, Reason::Fragment));
+        return Err(Reason::Fragment);
     }
-    let length = ip.total_len as usize;
-    if !mbuf.trim_front(l3_offset) || (mbuf.len() > length && !mbuf.trim_back(length)) {
-        return Err((mbuf, Reason::Malformed));
-    }
+    start_at_ip(mbuf, l3_offset, ip)?;
     if !pending.is_none() {
         let lengths = mbuf.header_lengths();
         if usize::from(lengths.l2) != l3_offset || lengths.l3 != ip.l4_offset {
-            return Err((mbuf, Reason::BadOffload));
+            return Err(Reason::BadOffload);
         }
         mbuf.set_header_lengths(HeaderLengths { l2: 0, ..lengths });
     }
-    let packet = &mut burst.packets[index];
     packet.length = ip.total_len;
     packet.traffic_class = ip.traffic_class;
     packet.v6 = ip.is_v6();
     packet.tcp_flags = transport.tcp_flags;
     packet.pending = pending;
-    burst.mbufs[index] = Some(mbuf);
     family::enlist(burst, context, index, ip, transport.tuple, stateful);
     Ok(())
 }
 
-/// A packet whose way is known before any lookup: into the lane of nobody.
+/// A packet whose way is known before any lookup: into no lane.
 pub fn direct(
     burst: &mut Burst,
     index: usize,
-    mut mbuf: Mbuf,
     l3_offset: usize,
     ip: &IpPacket,
-    hop: crate::snapshot::HopId,
-) -> Result<(), Refused> {
-    let length = ip.total_len as usize;
-    if !mbuf.trim_front(l3_offset) || (mbuf.len() > length && !mbuf.trim_back(length)) {
-        return Err((mbuf, Reason::Malformed));
-    }
+    hop: HopId,
+) -> Result<(), Reason> {
+    let Some(mbuf) = &mut burst.mbufs[index] else {
+        return Ok(());
+    };
+    start_at_ip(mbuf, l3_offset, ip)?;
     let packet = &mut burst.packets[index];
     packet.length = ip.total_len;
     packet.traffic_class = ip.traffic_class;
     packet.v6 = ip.is_v6();
     packet.pending = Pending::default();
     packet.hash = 0;
-    burst.mbufs[index] = Some(mbuf);
     burst.send(index, hop);
     Ok(())
+}
+
+/// Takes off what stands before the IP header, and the padding behind the packet.
+#[inline(always)]
+fn start_at_ip(mbuf: &mut Mbuf, l3_offset: usize, ip: &IpPacket) -> Result<(), Reason> {
+    let length = ip.total_len as usize;
+    let trimmed = mbuf.trim_front(l3_offset) && (mbuf.len() <= length || mbuf.trim_back(length));
+    if trimmed { Ok(()) } else { Err(Reason::Malformed) }
 }
 
 /// Broadcast and multicast are no tenant's to send through a router that floods nothing.

@@ -16,7 +16,7 @@ use weft_packet::{
 use super::{
     Context,
     burst::{Burst, tunnel_ingress},
-    classify::{self, Refused, reason},
+    classify::{self, reason},
     local,
 };
 use crate::{
@@ -30,60 +30,50 @@ pub fn decapsulate(
     burst: &mut Burst,
     context: &mut Context<'_>,
     index: usize,
-    mut mbuf: Mbuf,
     port: &Port,
     ethernet: &Ethernet,
     outer: &IpPacket,
-) -> Result<(), Refused> {
+) -> Result<(), Reason> {
     let outer_offset = usize::from(ethernet.l3_offset);
-    let decap = match tunnel::parse(&mbuf.data()[outer_offset..], outer) {
+    let decap = match tunnel::parse(&burst.data(index)[outer_offset..], outer) {
         Ok(Some(decap)) => decap,
-        Ok(None) => return local::host::deliver(context, mbuf, port, ethernet, outer),
-        Err(TunnelError::OuterFragment) => return Err((mbuf, Reason::OuterFragment)),
-        Err(_) => return Err((mbuf, Reason::BadTunnelHeader)),
+        Ok(None) => return local::host::deliver(burst, context, index, port, ethernet, outer),
+        Err(TunnelError::OuterFragment) => return Err(Reason::OuterFragment),
+        Err(_) => return Err(Reason::BadTunnelHeader),
     };
-    let Some(&endpoint) = context.snapshot.endpoints.get(&outer.source()) else {
-        return Err((mbuf, Reason::UnknownEndpoint));
-    };
+    let snapshot = context.snapshot;
+    let &endpoint = snapshot
+        .endpoints
+        .get(&outer.source())
+        .ok_or(Reason::UnknownEndpoint)?;
+    let mbuf = burst.get(index)?;
     if decap.outer_checksum != OuterChecksum::Absent
-        && !outer_checksum_holds(&mbuf, outer_offset, outer, &decap)
+        && !outer_checksum_holds(mbuf, outer_offset, outer, &decap)
     {
-        return Err((mbuf, Reason::BadChecksum));
+        return Err(Reason::BadChecksum);
     }
     let target = match decap.identifier {
-        Identifier::Vni(vni) => context.snapshot.vnis.get(&vni).copied().ok_or(Reason::UnknownVni),
-        Identifier::Label(label) => context
-            .snapshot
-            .labels
-            .get(&label)
-            .copied()
-            .ok_or(Reason::UnknownLabel),
-    };
-    let target = match target {
-        Ok(target) => target,
-        Err(reason) => return Err((mbuf, reason)),
+        Identifier::Vni(vni) => snapshot.vnis.get(&vni).ok_or(Reason::UnknownVni)?,
+        Identifier::Label(label) => snapshot.labels.get(&label).ok_or(Reason::UnknownLabel)?,
     };
     let inner_offset = outer_offset + usize::from(decap.inner_offset);
     let end = outer_offset + outer.total_len as usize;
-    let (l3_offset, inner) = match inner(mbuf.data(), inner_offset, end, &decap) {
-        Ok(inner) => inner,
-        Err(reason) => return Err((mbuf, reason)),
-    };
+    let (l3_offset, inner) = inner(mbuf.data(), inner_offset, end, &decap)?;
     match tunnel::ecn_decapsulate(outer.ecn(), inner.ecn()) {
         Ok(ecn) if ecn == inner.ecn() => {}
         Ok(ecn) => rewrite::set_ecn(&mut mbuf.data_mut()[l3_offset..], &inner, ecn),
-        Err(_) => return Err((mbuf, Reason::CongestionMark)),
+        Err(_) => return Err(Reason::CongestionMark),
     }
     if classify::is_multicast(&inner) {
-        return Err((mbuf, Reason::NotFlooded));
+        return Err(Reason::NotFlooded);
     }
     burst.packets[index].ingress = tunnel_ingress(endpoint);
-    match target {
+    match *target {
         Target::Vrf(vrf) => {
             burst.packets[index].vrf = vrf;
-            classify::enlist(burst, context, index, mbuf, port, l3_offset, &inner)
+            classify::enlist(burst, context, index, port, l3_offset, &inner)
         }
-        Target::Port(port) => classify::direct(burst, index, mbuf, l3_offset, &inner, HopId::port(port)),
+        Target::Port(port) => classify::direct(burst, index, l3_offset, &inner, HopId::port(port)),
     }
 }
 

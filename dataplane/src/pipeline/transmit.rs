@@ -12,7 +12,7 @@ use weft_packet::{
 };
 use weft_table::PortId;
 
-use super::{Context, classify::Refused};
+use super::Context;
 use crate::{
     dpdk::{BURST, Batch, Mbuf},
     drops::Reason,
@@ -127,28 +127,24 @@ fn send(context: &mut Context<'_>, place: usize) {
 }
 
 /// Sends a frame of the host as it is, under the uplink's tag.
-pub fn frame_by_uplink(context: &mut Context<'_>, mut mbuf: Mbuf, uplink: &Port) -> Result<(), Refused> {
+pub fn frame_by_uplink(context: &mut Context<'_>, mut mbuf: Mbuf, uplink: &Port) {
     if let Some(vlan) = uplink.vlan {
         let room = mbuf.prepend(vlan::TAG_LEN).is_some();
-        let tagged = room && vlan::push(mbuf.data_mut(), Tag::new(vlan)).is_ok();
-        if !tagged {
-            return Err((mbuf, Reason::TooBig));
+        if !room || vlan::push(mbuf.data_mut(), Tag::new(vlan)).is_err() {
+            return context.drop(mbuf, uplink.id, Reason::TooBig);
         }
     }
     push(context, mbuf, uplink.id, uplink);
-    Ok(())
 }
 
 /// Takes the tags off a frame.
-pub fn untag(mut mbuf: Mbuf, ethernet: &Ethernet) -> Result<Mbuf, Refused> {
+pub fn untag(mbuf: &mut Mbuf, ethernet: &Ethernet) -> Result<(), Reason> {
     let tags = usize::from(ethernet.l3_offset) - ethernet::HEADER_LEN;
-    if tags == 0 {
-        return Ok(mbuf);
+    if tags > 0 {
+        mbuf.data_mut().copy_within(..12, tags);
+        if !mbuf.trim_front(tags) {
+            return Err(Reason::Malformed);
+        }
     }
-    mbuf.data_mut().copy_within(..12, tags);
-    if mbuf.trim_front(tags) {
-        Ok(mbuf)
-    } else {
-        Err((mbuf, Reason::Malformed))
-    }
+    Ok(())
 }

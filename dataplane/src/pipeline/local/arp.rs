@@ -8,48 +8,46 @@
 
 use std::net::IpAddr;
 
+use super::{Owner, answers_on_underlay, host, owner};
+use crate::{
+    drops::Reason,
+    pipeline::{Context, burst::Burst, classify::reason, transmit},
+    shared::Punt,
+    snapshot::Port,
+};
 use weft_packet::{
     Mac,
     arp::{self, Arp, Operation},
     ethernet::Ethernet,
 };
-use weft_table::VrfId;
-
-use super::{Owner, answers_on_underlay, host, owner};
-use crate::{
-    dpdk::Mbuf,
-    drops::Reason,
-    pipeline::{Context, classify::Refused, transmit},
-    shared::Punt,
-    snapshot::Port,
-};
 
 /// From a tenant.
 pub fn tenant(
+    burst: &mut Burst,
     context: &mut Context<'_>,
-    mbuf: Mbuf,
+    index: usize,
     port: &Port,
-    vrf: VrfId,
     ethernet: &Ethernet,
-) -> Result<(), Refused> {
-    let (mbuf, arp) = parse(mbuf, ethernet)?;
+) -> Result<(), Reason> {
+    let arp = parse(burst, index, ethernet)?;
     if arp.operation == Operation::Reply || arp.is_announcement() {
-        return Err((mbuf, Reason::NotFlooded));
+        return Err(Reason::NotFlooded);
     }
-    match owner(context, vrf, IpAddr::V4(arp.target), port.id) {
-        Owner::Router | Owner::Other => answer(context, mbuf, port, ethernet, Mac::VIRTUAL_ROUTER),
-        Owner::Nobody => Err((mbuf, Reason::Unanswered)),
+    match owner(context, burst.packets[index].vrf, IpAddr::V4(arp.target), port.id) {
+        Owner::Router | Owner::Other => answer(burst, context, index, port, ethernet, Mac::VIRTUAL_ROUTER),
+        Owner::Nobody => Err(Reason::Unanswered),
     }
 }
 
 /// From the underlay.
 pub fn uplink(
+    burst: &mut Burst,
     context: &mut Context<'_>,
-    mbuf: Mbuf,
+    index: usize,
     port: &Port,
     ethernet: &Ethernet,
-) -> Result<(), Refused> {
-    let (mbuf, arp) = parse(mbuf, ethernet)?;
+) -> Result<(), Reason> {
+    let arp = parse(burst, index, ethernet)?;
     if !arp.sender.is_unspecified() && arp.sender_mac.is_unicast() {
         context.punt(Punt::Learned {
             port: port.id,
@@ -59,59 +57,52 @@ pub fn uplink(
     }
     let ours = context.snapshot.local.find4(arp.target.to_bits()).is_some();
     match arp.operation {
-        Operation::Request if arp.is_announcement() => host::learned(context, mbuf, port, ethernet),
+        Operation::Reply => host::learned(burst, context, index, port, ethernet),
+        Operation::Request if arp.is_announcement() => host::learned(burst, context, index, port, ethernet),
         Operation::Request if ours || answers_on_underlay(context, IpAddr::V4(arp.target)) => {
-            answer(context, mbuf, port, ethernet, port.mac)
+            answer(burst, context, index, port, ethernet, port.mac)
         }
-        Operation::Request => Err((mbuf, Reason::Unanswered)),
-        Operation::Reply => host::learned(context, mbuf, port, ethernet),
+        Operation::Request => Err(Reason::Unanswered),
     }
 }
 
 /// From the host: its own questions go out by its uplink, those for tenants of this vRouter are answered.
 pub fn from_host(
+    burst: &mut Burst,
     context: &mut Context<'_>,
-    mbuf: Mbuf,
+    index: usize,
     uplink: &Port,
     ethernet: &Ethernet,
-) -> Result<(), Refused> {
-    let (mbuf, arp) = parse(mbuf, ethernet)?;
-    let tap = host::tap(context, uplink);
-    match tap {
-        Some(tap)
-            if arp.operation == Operation::Request
-                && !arp.is_announcement()
-                && answers_on_underlay(context, IpAddr::V4(arp.target)) =>
-        {
-            answer(context, mbuf, tap, ethernet, Mac::VIRTUAL_ROUTER)
+) -> Result<(), Reason> {
+    let arp = parse(burst, index, ethernet)?;
+    let asks = arp.operation == Operation::Request && !arp.is_announcement();
+    match host::tap(context, uplink) {
+        Some(tap) if asks && answers_on_underlay(context, IpAddr::V4(arp.target)) => {
+            answer(burst, context, index, tap, ethernet, Mac::VIRTUAL_ROUTER)
         }
-        _ => host::send_out(context, mbuf, uplink, ethernet),
+        _ => host::send_out(burst, context, index, uplink, ethernet),
     }
 }
 
-fn parse(mbuf: Mbuf, ethernet: &Ethernet) -> Result<(Mbuf, Arp), Refused> {
-    match arp::parse(
-        mbuf.data()
-            .get(usize::from(ethernet.l3_offset)..)
-            .unwrap_or_default(),
-    ) {
-        Ok(arp) => Ok((mbuf, arp)),
-        Err(_) => Err((mbuf, Reason::Malformed)),
-    }
+fn parse(burst: &Burst, index: usize, ethernet: &Ethernet) -> Result<Arp, Reason> {
+    let l3 = burst
+        .data(index)
+        .get(usize::from(ethernet.l3_offset)..)
+        .unwrap_or_default();
+    arp::parse(l3).map_err(reason)
 }
 
 fn answer(
+    burst: &mut Burst,
     context: &mut Context<'_>,
-    mut mbuf: Mbuf,
+    index: usize,
     port: &Port,
     ethernet: &Ethernet,
     mac: Mac,
-) -> Result<(), Refused> {
-    match arp::answer_in_place(mbuf.data_mut(), usize::from(ethernet.l3_offset), mac) {
-        Ok(()) => {
-            transmit::push(context, mbuf, port.id, port);
-            Ok(())
-        }
-        Err(_) => Err((mbuf, Reason::Malformed)),
-    }
+) -> Result<(), Reason> {
+    let frame = burst.get(index)?.data_mut();
+    arp::answer_in_place(frame, usize::from(ethernet.l3_offset), mac).map_err(reason)?;
+    let mbuf = burst.take(index)?;
+    transmit::push(context, mbuf, port.id, port);
+    Ok(())
 }

@@ -15,8 +15,7 @@ use crate::{
     drops::Reason,
     pipeline::{
         Context,
-        burst::Packet,
-        classify::Refused,
+        burst::{Burst, Packet},
         encap::{self, Egress},
         transmit,
     },
@@ -25,70 +24,76 @@ use crate::{
 
 /// A frame from the underlay, as it is.
 pub fn deliver_frame(
+    burst: &mut Burst,
     context: &mut Context<'_>,
-    mbuf: Mbuf,
+    index: usize,
     port: &Port,
     ethernet: &Ethernet,
-) -> Result<(), Refused> {
+) -> Result<(), Reason> {
     match tap(context, port) {
         Some(host) => {
-            let mbuf = transmit::untag(mbuf, ethernet)?;
+            transmit::untag(burst.get(index)?, ethernet)?;
+            let mbuf = burst.take(index)?;
             transmit::push(context, mbuf, port.id, host);
             Ok(())
         }
-        None if ethernet.destination.is_multicast() => Err((mbuf, Reason::NotFlooded)),
-        None => Err((mbuf, Reason::NotService)),
+        None if ethernet.destination.is_multicast() => Err(Reason::NotFlooded),
+        None => Err(Reason::NotService),
     }
 }
 
 /// A packet from the underlay to the uplink's address. Without a host the vRouter answers ping itself.
 pub fn deliver(
+    burst: &mut Burst,
     context: &mut Context<'_>,
-    mut mbuf: Mbuf,
+    index: usize,
     port: &Port,
     ethernet: &Ethernet,
     ip: &IpPacket,
-) -> Result<(), Refused> {
+) -> Result<(), Reason> {
     if tap(context, port).is_some() {
-        return deliver_frame(context, mbuf, port, ethernet);
+        return deliver_frame(burst, context, index, port, ethernet);
     }
-    let offset = usize::from(ethernet.l3_offset);
-    if icmp::is_echo_request(&mbuf.data()[offset..], ip)
-        && icmp::answer_echo_in_place(&mut mbuf.data_mut()[offset..], ip).is_ok()
-    {
-        let (to, from) = (ethernet.source, port.mac);
-        mbuf.data_mut()[..6].copy_from_slice(&to.0);
-        mbuf.data_mut()[6..12].copy_from_slice(&from.0);
-        transmit::push(context, mbuf, port.id, port);
-        return Ok(());
+    let frame = burst.get(index)?.data_mut();
+    let (link, l3) = frame.split_at_mut(usize::from(ethernet.l3_offset));
+    if !icmp::is_echo_request(l3, ip) || icmp::answer_echo_in_place(l3, ip).is_err() {
+        return Err(Reason::NotService);
     }
-    Err((mbuf, Reason::NotService))
+    link[..6].copy_from_slice(&ethernet.source.0);
+    link[6..12].copy_from_slice(&port.mac.0);
+    let mbuf = burst.take(index)?;
+    transmit::push(context, mbuf, port.id, port);
+    Ok(())
 }
 
 /// A frame of the host to the underlay: as it is, with what the kernel left to the device done.
 pub fn send_out(
+    burst: &mut Burst,
     context: &mut Context<'_>,
-    mut mbuf: Mbuf,
+    index: usize,
     uplink: &Port,
     ethernet: &Ethernet,
-) -> Result<(), Refused> {
+) -> Result<(), Reason> {
+    let mut mbuf = burst.take(index)?;
     let Ok(pending) = mbuf.pending() else {
-        return Err((mbuf, Reason::BadOffload));
+        context.drop(mbuf, uplink.id, Reason::BadOffload);
+        return Ok(());
     };
     if pending.is_none() {
-        return transmit::frame_by_uplink(context, mbuf, uplink);
+        transmit::frame_by_uplink(context, mbuf, uplink);
+        return Ok(());
     }
     let l3_offset = usize::from(ethernet.l3_offset);
-    let length = mbuf.len() - l3_offset;
-    let v6 = ethernet.ethertype == ethertype::IPV6;
     let lengths = mbuf.header_lengths();
     if usize::from(lengths.l2) != l3_offset || !mbuf.trim_front(l3_offset) {
-        return Err((mbuf, Reason::BadOffload));
+        context.drop(mbuf, uplink.id, Reason::BadOffload);
+        return Ok(());
     }
     mbuf.set_header_lengths(HeaderLengths { l2: 0, ..lengths });
+    let (length, v6) = (mbuf.len() as u32, ethernet.ethertype == ethertype::IPV6);
     let packet = Packet {
         port: uplink.id,
-        length: length as u32,
+        length,
         v6,
         pending,
         ..Packet::NONE
@@ -109,16 +114,17 @@ pub fn send_out(
 
 /// An answer that the vRouter learned from: the host may have asked too.
 pub fn learned(
+    burst: &mut Burst,
     context: &mut Context<'_>,
-    mbuf: Mbuf,
+    index: usize,
     port: &Port,
     ethernet: &Ethernet,
-) -> Result<(), Refused> {
+) -> Result<(), Reason> {
     if tap(context, port).is_some() {
-        return deliver_frame(context, mbuf, port, ethernet);
+        return deliver_frame(burst, context, index, port, ethernet);
     }
+    drop(burst.take(index)?);
     context.counters.books.delivered += 1;
-    drop(mbuf);
     Ok(())
 }
 

@@ -4,45 +4,41 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::{Owner, answers_on_underlay, host, owner};
+use crate::{
+    drops::Reason,
+    pipeline::{Context, burst::Burst, classify::reason, transmit},
+    shared::Punt,
+    snapshot::Port,
+};
 use weft_packet::{
     Mac,
     ethernet::Ethernet,
     ip::{self, IpPacket},
     nd::{self, Answer, Message, Solicitation},
 };
-use weft_table::VrfId;
-
-use super::{Owner, answers_on_underlay, host, owner};
-use crate::{
-    dpdk::Mbuf,
-    drops::Reason,
-    pipeline::{Context, classify::Refused, transmit},
-    shared::Punt,
-    snapshot::Port,
-};
 
 /// ICMPv6 types of RFC 4861: router solicitation to redirect.
 const DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
 
 /// Whether an ICMPv6 packet belongs here.
-pub fn is_discovery(mbuf: &Mbuf, ethernet: &Ethernet, ip: &IpPacket) -> bool {
+pub fn is_discovery(frame: &[u8], ethernet: &Ethernet, ip: &IpPacket) -> bool {
     let offset = usize::from(ethernet.l3_offset) + usize::from(ip.l4_offset);
-    mbuf.data()
-        .get(offset)
-        .is_some_and(|kind| DISCOVERY.contains(kind))
+    frame.get(offset).is_some_and(|kind| DISCOVERY.contains(kind))
 }
 
 /// From a tenant.
 pub fn tenant(
+    burst: &mut Burst,
     context: &mut Context<'_>,
-    mbuf: Mbuf,
+    index: usize,
     port: &Port,
-    vrf: VrfId,
     ethernet: &Ethernet,
     ip: &IpPacket,
-) -> Result<(), Refused> {
-    match parse(&mbuf, ethernet, ip) {
-        Ok(Some(Message::Solicitation(asked))) => {
+) -> Result<(), Reason> {
+    match parse(burst, index, ethernet, ip)? {
+        Some(Message::Solicitation(asked)) => {
+            let vrf = burst.packets[index].vrf;
             let gateway = asked.target == nd::VIRTUAL_ROUTER;
             let owner = if gateway {
                 Owner::Router
@@ -60,26 +56,26 @@ pub fn tenant(
                     router: false,
                     override_known: false,
                 },
-                Owner::Nobody => return Err((mbuf, Reason::Unanswered)),
+                Owner::Nobody => return Err(Reason::Unanswered),
             };
-            self::answer(context, mbuf, port, ethernet, &asked, answer)
+            self::answer(burst, context, index, port, ethernet, &asked, answer)
         }
-        Ok(Some(Message::Advertisement(_))) => Err((mbuf, Reason::NotFlooded)),
-        Ok(None) => Err((mbuf, Reason::NotService)),
-        Err(reason) => Err((mbuf, reason)),
+        Some(Message::Advertisement(_)) => Err(Reason::NotFlooded),
+        None => Err(Reason::NotService),
     }
 }
 
 /// From the underlay.
 pub fn uplink(
+    burst: &mut Burst,
     context: &mut Context<'_>,
-    mbuf: Mbuf,
+    index: usize,
     port: &Port,
     ethernet: &Ethernet,
     ip: &IpPacket,
-) -> Result<(), Refused> {
-    match parse(&mbuf, ethernet, ip) {
-        Ok(Some(Message::Solicitation(asked))) => {
+) -> Result<(), Reason> {
+    match parse(burst, index, ethernet, ip)? {
+        Some(Message::Solicitation(asked)) => {
             if let Some(mac) = asked.source_mac.filter(|_| !asked.source.is_unspecified()) {
                 learn(context, port, asked.source, mac);
             }
@@ -90,37 +86,40 @@ pub fn uplink(
                     router: true,
                     override_known: ours,
                 };
-                return self::answer(context, mbuf, port, ethernet, &asked, answer);
+                return self::answer(burst, context, index, port, ethernet, &asked, answer);
             }
             // The host's link-local address is its own to defend.
-            host::deliver_frame(context, mbuf, port, ethernet)
+            host::deliver_frame(burst, context, index, port, ethernet)
         }
-        Ok(Some(Message::Advertisement(told))) => {
-            let mac = told.target_mac.unwrap_or(ethernet.source);
-            learn(context, port, told.target, mac);
-            host::learned(context, mbuf, port, ethernet)
+        Some(Message::Advertisement(told)) => {
+            learn(
+                context,
+                port,
+                told.target,
+                told.target_mac.unwrap_or(ethernet.source),
+            );
+            host::learned(burst, context, index, port, ethernet)
         }
-        Ok(None) => host::deliver_frame(context, mbuf, port, ethernet),
-        Err(reason) => Err((mbuf, reason)),
+        None => host::deliver_frame(burst, context, index, port, ethernet),
     }
 }
 
 /// From the host: as with ARP.
 pub fn from_host(
+    burst: &mut Burst,
     context: &mut Context<'_>,
-    mbuf: Mbuf,
+    index: usize,
     uplink: &Port,
     ethernet: &Ethernet,
-) -> Result<(), Refused> {
-    let l3 = mbuf
-        .data()
+) -> Result<(), Reason> {
+    let l3 = burst
+        .data(index)
         .get(usize::from(ethernet.l3_offset)..)
         .unwrap_or_default();
     let parsed = ip::parse(l3, l3.len())
         .ok()
         .and_then(|ip| nd::parse(l3, &ip).ok().flatten());
-    let tap = host::tap(context, uplink);
-    match (parsed, tap) {
+    match (parsed, host::tap(context, uplink)) {
         (Some(Message::Solicitation(asked)), Some(tap))
             if answers_on_underlay(context, IpAddr::V6(asked.target)) =>
         {
@@ -129,18 +128,18 @@ pub fn from_host(
                 router: false,
                 override_known: false,
             };
-            self::answer(context, mbuf, tap, ethernet, &asked, answer)
+            self::answer(burst, context, index, tap, ethernet, &asked, answer)
         }
-        _ => host::send_out(context, mbuf, uplink, ethernet),
+        _ => host::send_out(burst, context, index, uplink, ethernet),
     }
 }
 
-fn parse(mbuf: &Mbuf, ethernet: &Ethernet, ip: &IpPacket) -> Result<Option<Message>, Reason> {
-    let l3 = mbuf
-        .data()
+fn parse(burst: &Burst, index: usize, ethernet: &Ethernet, ip: &IpPacket) -> Result<Option<Message>, Reason> {
+    let l3 = burst
+        .data(index)
         .get(usize::from(ethernet.l3_offset)..)
         .unwrap_or_default();
-    nd::parse(l3, ip).map_err(crate::pipeline::classify::reason)
+    nd::parse(l3, ip).map_err(reason)
 }
 
 fn learn(context: &Context<'_>, port: &Port, address: Ipv6Addr, mac: Mac) {
@@ -154,28 +153,27 @@ fn learn(context: &Context<'_>, port: &Port, address: Ipv6Addr, mac: Mac) {
 }
 
 fn answer(
+    burst: &mut Burst,
     context: &mut Context<'_>,
-    mut mbuf: Mbuf,
+    index: usize,
     port: &Port,
     ethernet: &Ethernet,
     asked: &Solicitation,
     answer: Answer,
-) -> Result<(), Refused> {
+) -> Result<(), Reason> {
     let l3_offset = usize::from(ethernet.l3_offset);
+    let mbuf = burst.get(index)?;
     // The answer has an option that the question may lack.
-    let needed = l3_offset + nd::PACKET_LEN;
-    let missing = needed.saturating_sub(mbuf.data().len());
+    let missing = (l3_offset + nd::PACKET_LEN).saturating_sub(mbuf.data().len());
     if missing > 0 && mbuf.append(missing).is_none() {
-        return Err((mbuf, Reason::NoBuffer));
+        return Err(Reason::NoBuffer);
     }
-    match nd::answer_in_place(mbuf.data_mut(), l3_offset, asked, answer) {
-        Ok(length) => {
-            if mbuf.len() > length && !mbuf.trim_back(length) {
-                return Err((mbuf, Reason::Malformed));
-            }
-            transmit::push(context, mbuf, port.id, port);
-            Ok(())
-        }
-        Err(_) => Err((mbuf, Reason::Malformed)),
+    let length =
+        nd::answer_in_place(mbuf.data_mut(), l3_offset, asked, answer).map_err(|_| Reason::Malformed)?;
+    if mbuf.len() > length && !mbuf.trim_back(length) {
+        return Err(Reason::Malformed);
     }
+    let mbuf = burst.take(index)?;
+    transmit::push(context, mbuf, port.id, port);
+    Ok(())
 }
