@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{eventually, sys};
+use crate::{eventually, namespace::Namespace, sys};
 
 /// Boot and each command; TCG on a shared core is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,51 +44,82 @@ pub struct Guest {
 impl Guest {
     /// Starts QEMU; it boots as soon as weftd connects to [`Guest::socket`].
     pub fn start(directory: &Path, settings: &Settings) -> Self {
-        let image = image_directory();
-        let path = |suffix: &str| directory.join(format!("{}.{suffix}", settings.name));
-        let (console_path, socket, log) = (path("console"), path("vhost"), path("qemu.log"));
-        let mut line = String::from("console=ttyS0 quiet panic=-1");
+        let socket = directory.join(format!("{}.vhost", settings.name));
+        let mut line = String::new();
         for address in &settings.addresses {
             line += &format!(" weft.address={address}");
         }
         for gateway in &settings.gateways {
             line += &format!(" weft.gateway={gateway}");
         }
+        let mut command = Command::new("qemu-system-x86_64");
+        command
+            .args(["-m", "192"])
+            .args(["-object", "memory-backend-memfd,id=memory,size=192M,share=on"])
+            .args(["-numa", "node,memdev=memory"])
+            .args([
+                "-chardev",
+                &format!("socket,id=vhost,path={},server=on", socket.display()),
+            ])
+            .args(["-netdev", "vhost-user,id=net,chardev=vhost"])
+            .args([
+                "-device",
+                &format!(
+                    "virtio-net-pci,netdev=net,romfile=,vectors=0,mac={}",
+                    settings.mac
+                ),
+            ]);
+        Guest::boot(command, directory, &settings.name, "initramfs", &line, socket)
+    }
+
+    /// Starts a machine with an IOMMU, a PCI network card and weft inside; the card's cable is the tap `tap` in
+    /// `namespace`.
+    pub fn start_with_nic(directory: &Path, name: &str, mac: &str, namespace: &Namespace, tap: &str) -> Self {
+        let mut command = namespace.command("qemu-system-x86_64");
+        command
+            .args([
+                "-m",
+                "1024",
+                "-cpu",
+                "max",
+                "-machine",
+                "q35,kernel-irqchip=split",
+            ])
+            .args(["-device", "intel-iommu,intremap=on,caching-mode=on"])
+            .args([
+                "-netdev",
+                &format!("tap,id=net,ifname={tap},script=no,downscript=no"),
+            ])
+            .args(["-device", &format!("e1000e,netdev=net,romfile=,mac={mac}")]);
+        let line = " intel_iommu=on iommu=pt hugepages=192";
+        Guest::boot(command, directory, name, "initramfs-weft", line, PathBuf::new())
+    }
+
+    fn boot(
+        mut command: Command,
+        directory: &Path,
+        name: &str,
+        initramfs: &str,
+        line: &str,
+        socket: PathBuf,
+    ) -> Self {
+        let image = image_directory();
+        let (console_path, log) = (
+            directory.join(format!("{name}.console")),
+            directory.join(format!("{name}.qemu.log")),
+        );
         let output = fs::File::create(&log).expect("a log file");
         let process = sys::end_with_us(
-            Command::new("qemu-system-x86_64")
-                .args([
-                    "-accel",
-                    "tcg",
-                    "-m",
-                    "192",
-                    "-nodefaults",
-                    "-display",
-                    "none",
-                    "-no-reboot",
-                ])
+            command
+                .args(["-accel", "tcg", "-nodefaults", "-display", "none", "-no-reboot"])
                 .arg("-kernel")
                 .arg(image.join("vmlinuz"))
                 .arg("-initrd")
-                .arg(image.join("initramfs"))
-                .args(["-append", &line])
+                .arg(image.join(initramfs))
+                .args(["-append", &format!("console=ttyS0 quiet panic=-1{line}")])
                 .args([
                     "-serial",
                     &format!("unix:{},server=on,wait=off", console_path.display()),
-                ])
-                .args(["-object", "memory-backend-memfd,id=memory,size=192M,share=on"])
-                .args(["-numa", "node,memdev=memory"])
-                .args([
-                    "-chardev",
-                    &format!("socket,id=vhost,path={},server=on", socket.display()),
-                ])
-                .args(["-netdev", "vhost-user,id=net,chardev=vhost"])
-                .args([
-                    "-device",
-                    &format!(
-                        "virtio-net-pci,netdev=net,romfile=,vectors=0,mac={}",
-                        settings.mac
-                    ),
                 ]),
         )
         .stdin(Stdio::null())
@@ -110,15 +141,13 @@ impl Guest {
         &self.socket
     }
 
-    /// Waits until the socket is there.
-    pub fn wait_for_socket(&self) {
-        eventually("QEMU makes its vhost-user socket", || {
-            self.socket.exists().then_some(())
-        });
-    }
-
-    /// Waits until the guest takes commands.
-    pub fn wait_until_ready(&mut self) {
+    /// Waits until QEMU's sockets are there, and listens to the console.
+    pub fn wait_for_socket(&mut self) {
+        if !self.socket.as_os_str().is_empty() {
+            eventually("QEMU makes its vhost-user socket", || {
+                self.socket.exists().then_some(())
+            });
+        }
         let console = eventually("QEMU opens the guest's console", || {
             UnixStream::connect(&self.console_path).ok()
         });
@@ -126,11 +155,18 @@ impl Guest {
             .set_read_timeout(Some(Duration::from_secs(1)))
             .expect("a timeout can be set");
         self.console = Some(console);
-        // A guest that was ready before we connected says so again when asked.
-        self.send("echo guest-ready");
+    }
+
+    /// Runs a shell line in the guest that must succeed.
+    pub fn must(&mut self, line: &str) -> String {
+        let (status, text) = self.run(line);
+        assert_eq!(status, 0, "`{line}` in the guest:\n{text}");
+        text
+    }
+
+    /// Waits until the guest takes commands.
+    pub fn wait_until_ready(&mut self) {
         self.read_until("guest-ready");
-        let _ = self.run("true");
-        while !self.run("echo in step").1.contains("in step") {}
     }
 
     /// Runs a shell line in the guest and returns its exit status and output.

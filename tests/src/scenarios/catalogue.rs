@@ -139,6 +139,7 @@ pub const AREAS: &[(&str, &[&str])] = &[
             "200 vhost-user ports and 200 taps",
             "ports plugged and unplugged in a loop",
             "real guests over vhost-user",
+            "a PCI card by vfio",
             "the model of the tests agrees with scapy",
         ],
     ),

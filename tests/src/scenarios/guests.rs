@@ -24,7 +24,7 @@ impl World for Machines {
     fn build() -> Self {
         let mut host = Host::new("vm", &Settings::default());
         // They boot while weftd starts.
-        let guests = [1, 2].map(|number| {
+        let mut guests = [1, 2].map(|number| {
             Guest::start(
                 &run_directory(),
                 &GuestSettings {
@@ -37,7 +37,7 @@ impl World for Machines {
         });
         host.start();
         host.apply(&tenants());
-        for (number, guest) in (1..).zip(&guests) {
+        for (number, guest) in (1..).zip(&mut guests) {
             guest.wait_for_socket();
             host.apply(&format!(
                 "kind: Port\nname: vm-{number}\nspec: {{vhost_user: {{socket: {}}}, vrf: red, \

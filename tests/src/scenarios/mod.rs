@@ -13,6 +13,7 @@ mod many_ports;
 mod neighbours;
 mod next_hops;
 mod offloads;
+mod pci;
 mod restart;
 mod routes;
 mod second_opinion;
@@ -60,6 +61,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         restart::SCENARIOS,
         many_ports::SCENARIOS,
         guests::SCENARIOS,
+        pci::SCENARIOS,
     ]
     .into_iter()
     .flatten()

@@ -81,7 +81,7 @@ impl Site {
                 },
             )
         };
-        let (vm_red, vm_blue) = (vm("red", "02:00:00:00:01:10"), vm("blue", "02:00:00:00:02:10"));
+        let (mut vm_red, mut vm_blue) = (vm("red", "02:00:00:00:01:10"), vm("blue", "02:00:00:00:02:10"));
         a.namespace
             .join("u1", "02:00:00:00:aa:01", &b.namespace, "u1", "02:00:00:00:aa:02");
         for host in [&mut a, &mut b] {
@@ -129,8 +129,8 @@ impl Site {
             ),
         ];
         for (host, guest, tenant, more) in [
-            (&a, &vm_red, "red", ", \"fd00:1::10\""),
-            (&b, &vm_blue, "blue", ""),
+            (&a, &mut vm_red, "red", ", \"fd00:1::10\""),
+            (&b, &mut vm_blue, "blue", ""),
         ] {
             guest.wait_for_socket();
             let digit = if tenant == "red" { 1 } else { 2 };
