@@ -138,7 +138,7 @@ pub struct Owner {
 /// Options of `get`.
 #[derive(Debug, Args)]
 pub struct GetArguments {
-    /// A kind (ports, routes, …), flows, drops, workers, stages, tables, balance, counters, all, or KIND/NAME
+    /// A kind (ports, routes, …), flows, drops, workers, stages, tables, balance, counters, owners, all, or KIND/NAME
     pub target: Target,
     /// Names; none: all
     pub names: Vec<String>,

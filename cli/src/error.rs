@@ -158,13 +158,14 @@ impl CliError {
             },
             Self::BadSocket(_) => "write unix:///run/weft/weft.sock, or a path".to_owned(),
             Self::Timeout { .. } => "look at its log, or wait longer with --timeout".to_owned(),
+            Self::Status(status) if status.message().contains('\n') => return help_of(status),
             Self::Status(status) => match status.code() {
                 tonic::Code::Unavailable => {
                     "weftd went away: look at its log (`journalctl -u weftd`)".to_owned()
                 }
                 tonic::Code::Unimplemented => "this weftd is of another version than this weft".to_owned(),
                 tonic::Code::PermissionDenied => "name the owner with --owner or WEFT_OWNER".to_owned(),
-                _ => return help_of(status),
+                _ => return None,
             },
             Self::WatchEnded => "it may be restarting: run the command again".to_owned(),
             Self::NotFound { kind, similar, .. } => match similar {

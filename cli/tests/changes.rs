@@ -321,9 +321,12 @@ fn ports_are_plugged_and_unplugged_one_at_a_time() {
     text += &world.run("plug -f DIR/two.yaml");
     text += &world.run("unplug vm-7");
     text += &world.run("unplug vm-8");
+    world.change(|answers| answers.slow = true);
+    text += &world.run("plug -f DIR/port.yaml");
+    text += &world.run("unplug vm-7");
     world.change(|answers| {
         answers.failure = Some(tonic::Status::already_exists(
-            "port \"c1\": interface \"c1\" exists already\n  help: choose another name",
+            "port.tap.interface: \"c1\" exists already\n  help: choose another name",
         ));
     });
     text += &world.run("plug -f DIR/port.yaml");
@@ -341,12 +344,20 @@ fn ports_are_plugged_and_unplugged_one_at_a_time() {
       help: did you mean "vm-7"?
     [exit code 1]
     $ weft plug -f DIR/port.yaml
-    error: DIR/port.yaml: port "c1": interface "c1" exists already
+    port/c1 plugged, active
+    warning: stored, but not yet effective: a worker does not poll the port yet
+      help: see `weft get workers`: one that is stuck says where
+    $ weft unplug vm-7
+    port/vm-7 unplugged
+    warning: stored, but not yet effective: a worker may still hold packets of the port
+      help: see `weft get workers`: one that is stuck says where
+    $ weft plug -f DIR/port.yaml
+    error: DIR/port.yaml: port "c1": spec.tap.interface: "c1" exists already
       help: choose another name
     [exit code 1]
     "#);
     world.change(|answers| {
-        assert_eq!(answers.plugged.len(), 1);
+        assert_eq!(answers.plugged.len(), 2);
         let Some(Spec::Port(port)) = answers.plugged[0].port.clone().unwrap().spec else {
             panic!("no port")
         };

@@ -342,9 +342,9 @@ fn the_help_shows_every_command() {
 
     Arguments:
       <TARGET>    A kind (ports, routes, …), flows, drops, workers, stages, tables, balance, counters,
-                  all, or KIND/NAME [possible values: vrfs, networks, ports, tunnel-endpoints,
-                  next-hop-groups, routes, vnis, labels, all, flows, drops, workers, stages, tables,
-                  balance, counters]
+                  owners, all, or KIND/NAME [possible values: vrfs, networks, ports, tunnel-endpoints,
+                  next-hop-groups, routes, vnis, labels, all, owners, flows, drops, workers, stages,
+                  tables, balance, counters]
       [NAMES]...  Names; none: all
 
     Options:

@@ -231,6 +231,33 @@ fn counters_are_shown_with_units_and_the_balance_to_the_last_packet() {
 }
 
 #[test]
+fn owners_are_shown_with_their_last_revision() {
+    let world = World::example();
+    world.change(|answers| {
+        answers.owners = vec![v1::OwnerRevision {
+            owner: "neutron".to_owned(),
+            revision: 9,
+        }];
+    });
+    let mut text = world.run("get owners");
+    text += &world.run("get owners -o yaml");
+    assert_snapshot!(text, @r#"
+    $ weft get owners
+    OWNER    REVISION  OBJECTS
+    demo            -       16
+    neutron         9        0
+    $ weft get owners -o yaml
+    owners:
+    - objects: 16
+      owner: demo
+      revision: 0
+    - objects: 0
+      owner: neutron
+      revision: 9
+    "#);
+}
+
+#[test]
 fn books_that_do_not_balance_are_called_so() {
     let world = World::example();
     world.change(|answers| {

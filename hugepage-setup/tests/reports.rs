@@ -106,7 +106,7 @@ fn doctor_of_a_bare_virtual_machine_names_what_lacks() {
     assert_snapshot!(world.run("doctor"), @r#"
     $ hugepage-setup doctor
     problem  hugepages         none reserved
-                               help: hugepage-setup reserve --mib 1024 (or no_huge = true in weftd.toml, which is slower)
+                               help: hugepage-setup reserve --mib 512 (or no_huge = true in weftd.toml, which is slower)
     warning  hugetlbfs         not mounted
                                help: hugepage-setup mount (weftd runs without; QEMU guests on hugepages need it)
     warning  memlock           8 MiB for this shell
@@ -141,7 +141,7 @@ fn doctor_of_a_server_looks_at_nodes_isolation_and_virtual_functions() {
     ok       hugepages           2048 MiB free of 2048 MiB
     ok       hugepages-node0     2048 MiB free of 2048 MiB
     warning  hugepages-node1     0 MiB free of 0 MiB, but it has 0000:81:00.0, 0000:81:00.1, 0000:81:0a.0, 0000:81:0a.1
-                                 help: hugepage-setup reserve --mib 1024 --node 1
+                                 help: hugepage-setup reserve --mib 512 --node 1
     warning  hugetlbfs           not mounted
                                  help: hugepage-setup mount (weftd runs without; QEMU guests on hugepages need it)
     warning  memlock             8 MiB for this shell
@@ -262,10 +262,10 @@ fn each_check_notices_what_it_is_there_for() {
         Problem
     );
     assert_eq!(
-        state_of("hugepages", "", |world| pool(world, "512", "511")),
+        state_of("hugepages", "", |world| pool(world, "256", "255")),
         Warning
     );
-    assert_eq!(state_of("hugepages", "", |world| pool(world, "512", "512")), Ok);
+    assert_eq!(state_of("hugepages", "", |world| pool(world, "256", "256")), Ok);
     let flags = |world: &World, flags: &str| world.file("/proc/cpuinfo", &format!("flags : {flags}\n"));
     assert_eq!(
         state_of("cpu-features", "", |world| flags(world, "sse2")),

@@ -14,6 +14,8 @@ pub enum Resource {
     Kind(&'static KindInfo),
     /// Objects of every kind.
     All,
+    /// Who owns objects, and their last revisions.
+    Owners,
     /// Sessions in the flow table.
     Flows,
     /// Packets dropped, by reason.
@@ -30,8 +32,13 @@ pub enum Resource {
     Counters,
 }
 
-const OTHERS: [(&str, Resource, &str); 8] = [
+const OTHERS: [(&str, Resource, &str); 9] = [
     ("all", Resource::All, "objects of every kind"),
+    (
+        "owners",
+        Resource::Owners,
+        "who owns objects, and the last revision of each",
+    ),
     ("flows", Resource::Flows, "sessions in the flow table"),
     ("drops", Resource::Drops, "packets dropped, by reason"),
     ("workers", Resource::Workers, "workers and what they did"),

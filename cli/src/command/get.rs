@@ -1,6 +1,9 @@
 //! `weft get`: lists.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use tokio::task::JoinSet;
 use weft_proto::v1::{self, object::Spec};
@@ -13,7 +16,7 @@ use crate::{
     kind::{KINDS, KindInfo, path_of},
     manifest,
     print::{
-        self,
+        self, Column, Table,
         objects::{self, PortRow},
         units,
     },
@@ -39,6 +42,7 @@ pub(super) async fn run(
             show_kind(client, info, found, options, terminal).await?;
         }
         Resource::All => all(client, options, terminal).await?,
+        Resource::Owners => owners(client, options.format.output, terminal).await?,
         Resource::Flows => flows(client, options, terminal).await?,
         counted => stats::get(client, counted, options.format.output, terminal).await?,
     }
@@ -339,6 +343,50 @@ async fn all(client: &Client, options: &GetArguments, terminal: &mut Terminal<'_
         separator = "\n";
     }
     Ok(())
+}
+
+/// Who owns how many objects, and the last revision that each named.
+async fn owners(client: &Client, format: OutputFormat, terminal: &mut Terminal<'_>) -> Result<(), CliError> {
+    let answer = client.call(client.api().get(v1::GetRequest::default())).await?;
+    let mut owners: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for owner in &answer.owners {
+        owners.entry(&owner.owner).or_default().0 = owner.revision;
+    }
+    for object in &answer.objects {
+        owners.entry(&object.owner).or_default().1 += 1;
+    }
+    if format != OutputFormat::Table {
+        let list: Vec<_> = owners
+            .iter()
+            .map(|(owner, (revision, objects))| {
+                serde_json::json!({ "owner": owner, "revision": revision, "objects": objects })
+            })
+            .collect();
+        let value = serde_json::json!({ "owners": list });
+        return match format {
+            OutputFormat::Yaml => print::yaml(terminal, &value),
+            _ => print::json(terminal, &value),
+        };
+    }
+    let mut table = Table::new([
+        Column::Text("OWNER"),
+        Column::Number("REVISION"),
+        Column::Number("OBJECTS"),
+    ]);
+    for (owner, (revision, objects)) in owners {
+        // 0 is the API's word for an owner that counts nothing.
+        let revision = if revision == 0 {
+            String::new()
+        } else {
+            revision.to_string()
+        };
+        table.row([owner.to_owned(), revision, objects.to_string()]);
+    }
+    if table.is_empty() {
+        terminal.line("no owners")
+    } else {
+        table.print(terminal)
+    }
 }
 
 async fn flows(client: &Client, options: &GetArguments, terminal: &mut Terminal<'_>) -> Result<(), CliError> {

@@ -68,20 +68,23 @@ pub(super) async fn report(
         }
     }
     if !response.effective && !dry_run {
-        terminal.flush()?;
-        terminal.warn(
-            &format!(
-                "stored, but not yet effective: a worker has not reached snapshot {}",
-                response.snapshot
-            ),
-            "see `weft get workers`: one that is stuck says where",
-        )?;
+        let reached = format!("a worker has not reached snapshot {}", response.snapshot);
+        not_yet_effective(&reached, terminal)?;
     }
     Ok(if failed {
         ExitCode::Failure
     } else {
         ExitCode::Success
     })
+}
+
+/// Says that what was stored has not come to every worker yet.
+pub(super) fn not_yet_effective(why: &str, terminal: &mut Terminal<'_>) -> Result<(), CliError> {
+    terminal.flush()?;
+    terminal.warn(
+        &format!("stored, but not yet effective: {why}"),
+        "see `weft get workers`: one that is stuck says where",
+    )
 }
 
 fn is_gone(result: &v1::ObjectResult) -> bool {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use weft_proto::v1;
 
-use super::get;
+use super::{get, outcome};
 use crate::{
     args::{Format, OutputFormat, Owner},
     client::Client,
@@ -37,16 +37,19 @@ pub(super) async fn plug(
     owner: &Owner,
     terminal: &mut Terminal<'_>,
 ) -> Result<ExitCode, CliError> {
-    let place = described.place;
+    let (place, name) = (described.place, described.object.name.clone());
     let request = v1::PlugPortRequest {
         owner: owner.owner.clone(),
         port: Some(described.object),
     };
-    let port = match client.call(client.api().plug_port(request)).await {
-        Ok(answer) => answer.port.unwrap_or_default(),
+    let (port, effective) = match client.call(client.api().plug_port(request)).await {
+        Ok(answer) => (answer.port.unwrap_or_default(), answer.effective),
         Err(CliError::Status(mut status)) if !is_connection(&status) => {
-            // The file is part of what the reader must know.
-            let message = format!("{place}: {}", status.message());
+            // File and object are part of what the reader must know, and in the file the fields are below `spec`.
+            let message = match status.message().strip_prefix("port.") {
+                Some(field) => format!("{place}: port {name:?}: spec.{field}"),
+                None => format!("{place}: port {name:?}: {}", status.message()),
+            };
             *status = tonic::Status::new(status.code(), message);
             return Err(CliError::Status(status));
         }
@@ -62,6 +65,9 @@ pub(super) async fn plug(
         line += &format!(": {reason}");
     }
     terminal.line(&line)?;
+    if !effective && objects::state(&port) == "active" {
+        outcome::not_yet_effective("a worker does not poll the port yet", terminal)?;
+    }
     Ok(if objects::state(&port) == "failed" {
         ExitCode::Failure
     } else {
@@ -84,8 +90,11 @@ pub(super) async fn unplug(
         name: port.to_owned(),
     };
     match client.call(client.api().unplug_port(request)).await {
-        Ok(_) => {
+        Ok(answer) => {
             terminal.line(&format!("port/{port} unplugged"))?;
+            if !answer.effective {
+                outcome::not_yet_effective("a worker may still hold packets of the port", terminal)?;
+            }
             Ok(ExitCode::Success)
         }
         Err(error) => Err(not_found(client, port, error).await),

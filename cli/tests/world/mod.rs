@@ -25,6 +25,9 @@ use weft_proto::v1::{
 #[derive(Default)]
 pub struct Answers {
     pub objects: Vec<v1::Object>,
+    pub owners: Vec<v1::OwnerRevision>,
+    /// A worker does not come round: what is plugged and unplugged is not yet effective.
+    pub slow: bool,
     /// One after the other; the last one stays.
     pub stats: VecDeque<v1::GetStatsResponse>,
     pub states: Vec<v1::PortState>,
@@ -122,6 +125,7 @@ impl Weft for MadeUpWeftd {
                     && (request.owner.is_empty() || object.owner == request.owner)
             };
             Ok(v1::GetResponse {
+                owners: answers.owners.clone(),
                 objects: answers.objects.iter().filter(fits).cloned().collect(),
             })
         })
@@ -156,6 +160,7 @@ impl Weft for MadeUpWeftd {
                 message: String::new(),
             });
             Ok(v1::PlugPortResponse {
+                effective: !answers.slow,
                 port: request.port.map(|port| v1::Object { status, ..port }),
             })
         })
@@ -170,7 +175,9 @@ impl Weft for MadeUpWeftd {
         self.answers(|answers| {
             answers.unplugged.push(request.clone());
             match answers.objects.iter().any(|object| object.name == request.name) {
-                true => Ok(v1::UnplugPortResponse {}),
+                true => Ok(v1::UnplugPortResponse {
+                    effective: !answers.slow,
+                }),
                 false => Err(Status::not_found(format!(
                     "port {:?} does not exist",
                     request.name

@@ -9,8 +9,9 @@ mod processors;
 
 use crate::{cpu::CpuSet, finding::Finding, host::Host};
 
-/// Memory that weftd takes if its configuration does not say otherwise: packet buffers, flow table and FIBs.
-pub const DEFAULT_MEMORY_MIB: u64 = 1024;
+/// Memory that weftd takes if its configuration does not say otherwise: 256 MiB for packet buffers and DPDK, about
+/// 150 MiB for the flow table, the rest for FIBs.
+pub const DEFAULT_MEMORY_MIB: u64 = 512;
 
 /// What weftd will want of the host.
 #[derive(Clone, Debug)]
