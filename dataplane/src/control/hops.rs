@@ -9,7 +9,7 @@ use weft_table::{
     group::{Group, Member},
 };
 
-use super::state::State;
+use super::state::{PortEntry, State};
 use crate::{
     change::{MemberSpec, NextHopSpec},
     snapshot::{HopKind, L2Header, NextHop, Route},
@@ -127,7 +127,7 @@ impl State {
 
     /// Whether a group may send flows to a member.
     fn reachable(&self, member: &MemberSpec) -> bool {
-        let link_up = |port: PortId| self.ports.get(&port).is_some_and(|entry| entry.link_up);
+        let link_up = |port: PortId| self.ports.get(&port).is_some_and(PortEntry::is_up);
         match self
             .draft
             .next_hops

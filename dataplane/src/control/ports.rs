@@ -1,6 +1,12 @@
 //! Ports: opening their devices, sharing them with sub-interfaces, spreading their queues over the workers.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use hashbrown::HashSet;
 use ipnet::IpNet;
@@ -84,7 +90,7 @@ impl State {
             None => None,
         };
         self.incarnations += 1;
-        let link_up = driver.link_up();
+        let link_up = Arc::new(AtomicBool::new(driver.link_up()));
         Ok(PortEntry {
             spec,
             incarnation: self.incarnations,
@@ -147,7 +153,7 @@ impl State {
         let entry = PortEntry {
             spec: host_spec,
             incarnation: self.incarnations,
-            link_up: true,
+            link_up: Arc::new(AtomicBool::new(true)),
             driver: Arc::new(tap),
             users: 0,
             host: None,
@@ -273,6 +279,7 @@ impl State {
             mtu: spec.mtu,
             packet_mode: spec.packet_mode,
             driver: Arc::clone(&entry.driver),
+            link_up: Arc::clone(&entry.link_up),
             device,
             vlan,
             vlans: self.vlan_contexts(id, spec),
@@ -339,10 +346,9 @@ impl State {
     /// Looks at every link; true if one changed.
     pub fn watch_links(&mut self) -> bool {
         let mut changed = false;
-        for entry in self.ports.values_mut() {
+        for entry in self.ports.values() {
             let up = entry.driver.link_up();
-            changed |= up != entry.link_up;
-            entry.link_up = up;
+            changed |= entry.link_up.swap(up, Ordering::Relaxed) != up;
         }
         self.touched.reachability |= changed;
         changed

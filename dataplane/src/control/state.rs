@@ -1,6 +1,13 @@
 //! The control thread's own tables, from which each snapshot is made.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use hashbrown::{HashMap, HashSet};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -108,7 +115,8 @@ fn prefix6(prefix: Ipv6Net) -> Prefix<u128> {
 pub struct PortEntry {
     pub spec: PortSpec,
     pub incarnation: u32,
-    pub link_up: bool,
+    /// Shared with the snapshots: what the last look at the link said.
+    pub link_up: Arc<AtomicBool>,
     /// The port's device, or its parent's.
     pub driver: Arc<Driver>,
     /// Sub-interfaces, next hops and targets that name it.
@@ -117,6 +125,13 @@ pub struct PortEntry {
     pub host: Option<(PortId, Box<PortEntry>)>,
     /// Set on a host's tap.
     pub uplink: Option<PortId>,
+}
+
+impl PortEntry {
+    /// What the last look at the link said.
+    pub fn is_up(&self) -> bool {
+        self.link_up.load(Ordering::Relaxed)
+    }
 }
 
 /// A next hop as asked for, and how many routes and groups lead to it.

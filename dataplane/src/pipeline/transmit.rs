@@ -4,7 +4,7 @@
 //!
 //! Drops: transmit-full, port-down.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use weft_packet::{
     ethernet::{self, Ethernet, Tag},
@@ -114,7 +114,9 @@ fn send(context: &mut Context<'_>, place: usize) {
         }
     }
     if sent < offered {
-        let reason = if driver.link_up() {
+        let device = context.snapshot.port(gathered.port);
+        let up = device.is_some_and(|device| device.link_up.load(Ordering::Relaxed));
+        let reason = if up {
             Reason::TransmitFull
         } else {
             Reason::PortDown

@@ -1,6 +1,6 @@
 //! A plugged port as the workers see it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use weft_packet::{Mac, VlanId};
 use weft_table::{PortId, VrfId};
@@ -28,6 +28,8 @@ pub struct Port {
     pub packet_mode: bool,
     /// Device, shared with the sub-interfaces.
     pub driver: Arc<Driver>,
+    /// The link, as the control thread saw it last.
+    pub link_up: Arc<AtomicBool>,
     /// Port that owns the device: itself, or a sub-interface's parent.
     pub device: PortId,
     /// A sub-interface's tag.
