@@ -5,8 +5,9 @@
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::{CString, c_char, c_int},
+    ffi::{CStr, CString, OsStr, c_char, c_int},
     fs, io, mem,
+    os::unix::ffi::OsStrExt,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -87,6 +88,7 @@ impl Eal {
         if STARTED.swap(true, Ordering::SeqCst) {
             return Err(EalError::AlreadyStarted);
         }
+        raise_descriptor_limit();
         log::start()?;
         let before = log::mark();
         let failed = thread::Builder::new()
@@ -129,8 +131,12 @@ impl Drop for Eal {
                 return;
             }
         }
+        // SAFETY: reads a string that EAL keeps until it is cleaned up.
+        let directory = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) }.to_owned();
         // SAFETY: no worker runs, and ports and pools are dropped before (the caller's duty, as documented).
         unsafe { dpdk_sys::rte_eal_cleanup() };
+        // EAL makes it and leaves it. If something is in it, it is not ours to remove.
+        let _ = fs::remove_dir(Path::new(OsStr::from_bytes(directory.to_bytes())));
     }
 }
 
@@ -244,6 +250,22 @@ fn hugepages(directory: &Path) -> (u64, u64) {
         sum.1 += pages("free_hugepages") * kib / 1024;
     }
     sum
+}
+
+/// Each queue of a guest takes descriptors, and each tap: the usual soft limit of 1,024 is too low for 200 ports. The
+/// hard limit is the operator's.
+fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls use a live struct; a refusal leaves the limit as it was.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
 }
 
 /// CPUs that the kernel lets this process use.

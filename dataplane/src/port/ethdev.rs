@@ -32,6 +32,7 @@ use super::{
     error::OpenError,
     kernel_quiet::KernelQuiet,
     netlink,
+    packet_sockets::PacketSockets,
 };
 use crate::{
     dpdk::{Batch, Mempool, errno_text, log, mempool::DATA_ROOM},
@@ -113,7 +114,11 @@ impl Ethdev {
             None
         };
 
+        let sockets = copied.then(PacketSockets::now);
         let attached = attach::attach(&device, &control.ports, context)?;
+        if let Some(sockets) = sockets {
+            sockets.ignore_outgoing_on_newer();
+        }
         let port = attached.port();
         let setup = configure(
             port,

@@ -2,7 +2,8 @@
 //!
 //! A packet socket only copies: the kernel would go on to answer ARP, ping and TCP by itself, and each question would
 //! get two answers. An nftables chain on the interface's ingress hook drops what the kernel gets; packet sockets see
-//! frames before that hook. The table is named after instance and interface, is replaced in one transaction (so that
+//! frames before that hook. (What the kernel itself sends there is copied too, unless the socket is told otherwise:
+//! `packet_sockets`.) The table is named after instance and interface, is replaced in one transaction (so that
 //! one left over from a killed process does no harm) and taken away on close. Tables of this instance that a killed
 //! process left on other interfaces go with the first use.
 

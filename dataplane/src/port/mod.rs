@@ -16,6 +16,7 @@ pub mod error;
 pub mod ethdev;
 mod kernel_quiet;
 mod netlink;
+mod packet_sockets;
 pub mod tap;
 pub mod vhost;
 mod virtio;

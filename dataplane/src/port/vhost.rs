@@ -27,7 +27,7 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::FileTypeExt, net::UnixStream},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     thread,
@@ -243,7 +243,7 @@ impl Vhost {
             )?;
             step(
                 "registering callbacks",
-                ffi::rte_vhost_driver_callback_register(path, &CALLBACKS.0),
+                ffi::rte_vhost_driver_callback_register(path, callbacks()),
             )?;
             step("starting", ffi::rte_vhost_driver_start(path))
         }
@@ -538,17 +538,24 @@ struct Callbacks(ffi::rte_vhost_device_ops);
 
 // SAFETY: function pointers and unused null pointers, never written.
 unsafe impl Sync for Callbacks {}
+// SAFETY: as above.
+unsafe impl Send for Callbacks {}
 
-static CALLBACKS: Callbacks = Callbacks(ffi::rte_vhost_device_ops {
-    new_device: Some(new_device),
-    destroy_device: Some(destroy_device),
-    vring_state_changed: Some(vring_state_changed),
-    features_changed: None,
-    new_connection: Some(new_connection),
-    destroy_connection: None,
-    guest_notified: None,
-    reserved: [std::ptr::null_mut(); 1],
-});
+/// The library keeps the pointer.
+fn callbacks() -> &'static ffi::rte_vhost_device_ops {
+    static CALLBACKS: OnceLock<Callbacks> = OnceLock::new();
+    let callbacks = CALLBACKS.get_or_init(|| {
+        Callbacks(ffi::rte_vhost_device_ops {
+            new_device: Some(new_device),
+            destroy_device: Some(destroy_device),
+            vring_state_changed: Some(vring_state_changed),
+            new_connection: Some(new_connection),
+            // Its other members differ from release to release.
+            ..Default::default()
+        })
+    });
+    &callbacks.0
+}
 
 /// The port of a device number, by the path of its socket.
 fn port_of(device: c_int) -> Option<Arc<Shared>> {

@@ -9,6 +9,7 @@ use weft_dataplane::{
 use weft_tests::{
     eventually,
     namespace::Namespace,
+    sys,
     vhost::{FrontEnd, PLAIN},
 };
 
@@ -64,6 +65,19 @@ fn an_ethdev_comes_and_goes() {
             "the port's number is free again"
         );
     });
+}
+
+#[test]
+fn an_af_packet_port_comes_and_goes() {
+    let world = world();
+    let (router, peer) = (Namespace::silent("cycle-r"), Namespace::silent("cycle-p"));
+    router.join("u1", "02:00:00:00:00:01", &peer, "p1", "02:00:00:00:00:02");
+    let spec = DeviceSpec::Ethdev {
+        device: "net_af_packet0,iface=u1".to_owned(),
+        queues: 2,
+    };
+    sys::in_namespace(&router.path(), || cycle(&world, 50, || drop(open(&world, &spec)))).unwrap();
+    assert_eq!(router.run("nft list tables netdev"), "");
 }
 
 #[test]

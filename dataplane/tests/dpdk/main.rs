@@ -6,6 +6,7 @@ mod ethdevs;
 mod guests;
 mod lcores;
 mod leaks;
+mod multi_queue;
 mod packets;
 mod taps;
 
@@ -34,7 +35,7 @@ fn world() -> MutexGuard<'static, World> {
             worker_cpus: vec![1],
             no_huge: true,
             memory_mib: 512,
-            file_prefix: format!("weft-test-{}", std::process::id()),
+            file_prefix: "weft-test".to_owned(),
             pci_devices: Vec::new(),
         };
         let eal = Eal::start(&config).expect("EAL starts without hugepages");
