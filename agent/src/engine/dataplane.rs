@@ -1,8 +1,9 @@
 //! The real data plane as an [`Engine`].
 
 use weft_dataplane::{
-    Dataplane,
+    Dataplane, StartError,
     change::Change,
+    dpdk::eal::EalError,
     view::{FlowFilter, FlowRecord, PortState, Statistics},
 };
 use weft_table::PortId;
@@ -34,4 +35,9 @@ impl Engine for Dataplane {
     fn port_state(&self, port: PortId) -> Option<PortState> {
         Dataplane::port_state(self, port)
     }
+}
+
+/// Whether the data plane did not start for want of permission.
+pub fn is_permission(error: &StartError) -> bool {
+    matches!(error, StartError::Eal(EalError::Permission { .. }))
 }

@@ -5,6 +5,8 @@ mod dataplane;
 #[cfg(any(test, fuzzing, feature = "model"))]
 pub mod memory;
 
+pub use dataplane::is_permission;
+
 use weft_dataplane::{
     change::Change,
     view::{FlowFilter, FlowRecord, PortState, Statistics},

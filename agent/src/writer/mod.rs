@@ -115,6 +115,11 @@ impl Writer {
         self.ask(|_| ()).await
     }
 
+    /// Ends when the writer has ended, which it does by itself only after a fault that cannot be mended.
+    pub async fn ended(&self) {
+        self.jobs.closed().await;
+    }
+
     /// Names by number.
     pub fn names(&self) -> Arc<Names> {
         self.names

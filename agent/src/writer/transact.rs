@@ -26,6 +26,23 @@ pub struct Batch {
     pub dry_run: bool,
 }
 
+impl Batch {
+    /// A batch of these, not for trial and without a revision.
+    pub fn of(
+        owner: Name,
+        puts: Vec<Result<Object, FieldError>>,
+        deletes: Vec<Result<Key, FieldError>>,
+    ) -> Self {
+        Batch {
+            owner,
+            revision: 0,
+            puts,
+            deletes,
+            dry_run: false,
+        }
+    }
+}
+
 /// One step of a controller's stream.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]

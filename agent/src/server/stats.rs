@@ -1,0 +1,79 @@
+//! Statistics in the API's form.
+
+use weft_dataplane::{drops::Reason, view::Statistics};
+use weft_proto::v1;
+
+use crate::reconciler::Names;
+
+fn drops(drops: &[(Reason, u64)]) -> Vec<v1::DropCount> {
+    let count = |(reason, packets): &(Reason, u64)| v1::DropCount {
+        reason: reason.name().into(),
+        packets: *packets,
+        help: reason.help().into(),
+    };
+    drops.iter().map(count).collect()
+}
+
+/// All counters, with names for numbers.
+pub fn response(statistics: &Statistics, names: &Names) -> v1::GetStatsResponse {
+    let ports = statistics.ports.iter().map(|port| v1::PortStats {
+        name: names
+            .ports
+            .get(&port.port)
+            .map_or_else(|| format!("port {}", port.port), |name| name.to_string()),
+        rx_packets: port.rx_packets,
+        rx_bytes: port.rx_bytes,
+        tx_packets: port.tx_packets,
+        tx_bytes: port.tx_bytes,
+        drops: drops(&port.drops),
+        device_rx_missed: port.device.rx_missed,
+        device_rx_no_buffer: port.device.rx_no_buffer,
+        device_rx_errors: port.device.rx_errors,
+        device_tx_errors: port.device.tx_errors,
+    });
+    let workers = statistics.workers.iter().map(|worker| v1::WorkerStats {
+        index: u32::from(worker.worker.0),
+        lcore: worker.lcore,
+        packets: worker.packets,
+        bursts: worker.bursts,
+        busy_cycles: worker.busy_cycles,
+        idle_cycles: worker.idle_cycles,
+        snapshot: worker.snapshot,
+        stuck_in: worker.stuck_in.clone().unwrap_or_default(),
+        stages: worker
+            .stages
+            .iter()
+            .map(|(stage, cycles, packets)| v1::StageStats {
+                stage: (*stage).into(),
+                cycles: *cycles,
+                packets: *packets,
+            })
+            .collect(),
+    });
+    let tables = &statistics.tables;
+    let balance = &statistics.balance;
+    v1::GetStatsResponse {
+        ports: ports.collect(),
+        workers: workers.collect(),
+        drops: drops(&statistics.drops),
+        tables: Some(v1::TableStats {
+            sessions: tables.sessions,
+            session_capacity: tables.session_capacity,
+            sessions_created: tables.sessions_created,
+            sessions_expired: tables.sessions_expired,
+            routes: tables.routes,
+            vrfs: tables.vrfs,
+            next_hops: tables.next_hops,
+            snapshot: tables.snapshot,
+        }),
+        balance: Some(v1::Balance {
+            received: balance.received,
+            created: balance.created,
+            sent: balance.sent,
+            delivered: balance.delivered,
+            merged: balance.merged,
+            dropped: balance.dropped,
+            held: balance.held,
+        }),
+    }
+}
