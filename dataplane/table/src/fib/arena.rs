@@ -182,6 +182,15 @@ impl Arena {
         }
     }
 
+    /// Words of blocks replaced since the last publish, and how far memory was ever handed out.
+    #[cfg(test)]
+    pub(super) fn retired_words_and_top(&self) -> (u64, u64) {
+        (
+            self.retired.iter().map(|block| u64::from(block.words)).sum(),
+            u64::from(self.top),
+        )
+    }
+
     /// Makes a retired block, to which no view leads any more, free.
     pub(super) fn put_free(&mut self, block: Block) {
         let Block { place, words } = block;

@@ -13,9 +13,9 @@ use super::{
 };
 
 /// A node becomes dense when this many of its slots lead to nodes ...
-const DENSE_FROM: u32 = 40;
+pub(super) const DENSE_FROM: u32 = 40;
 /// ... and sparse again below this many, so that a route that comes and goes does not turn it back and forth.
-const DENSE_DOWN_TO: u32 = 28;
+pub(super) const DENSE_DOWN_TO: u32 = 28;
 
 /// The bitmaps of a sparse node.
 #[derive(Clone, Copy)]
@@ -386,6 +386,10 @@ pub(super) fn thin_out(arena: &mut Arena, place: u32) -> Entry {
         slots,
         inner: arena.get_wide(place, 0),
     };
+    if header.entries() == 0 {
+        arena.release(place, dense_words(0));
+        return Entry::NOTHING;
+    }
     let taken = slots.count_ones();
     let inner = header.inner.count_ones();
     let sparse = arena.allocate(header.words());

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Gaps of less than this many words are not worth the trouble.
-const LEAST_GAIN: u64 = 1024;
+const LEAST_GAIN: u64 = if cfg!(test) { 64 } else { 1024 };
 
 /// Whether a new piece pays: a third of the used memory is gaps, and enough has changed since the piece was made that
 /// the moving costs little on top of the changes themselves.

@@ -15,6 +15,8 @@
 mod address;
 mod arena;
 mod blocks;
+#[cfg(test)]
+mod check;
 mod compact;
 mod crown;
 mod lookup;

@@ -4,7 +4,7 @@
 //! moves or grows; the arena copies it into a larger one, and views of before keep the old piece.
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
+use std::{cell::UnsafeCell, ptr::NonNull};
 
 use crate::memory::{FlatMemory, Zeroable};
 
@@ -33,37 +33,41 @@ struct Line([Word; LINE as usize]);
 // SAFETY: an array of zeroable values.
 unsafe impl Zeroable for Line {}
 
-enum Storage {
-    Heap(Box<[Line]>),
-    Pages(FlatMemory<Line>),
-}
-
 /// A piece of memory, all zero at first.
 pub(super) struct Words {
-    storage: Storage,
+    lines: NonNull<Line>,
+    count: usize,
+    /// The pages that the lines are in; none: they are on the heap.
+    pages: Option<FlatMemory<Line>>,
 }
 
+// SAFETY: Words owns its lines as a Box would.
+unsafe impl Send for Words {}
+// SAFETY: as for `Word`.
+unsafe impl Sync for Words {}
+
 impl Words {
-    /// Room for `count` words, whole cache lines; in hugetlb pages if it is large, they are wanted and there are some.
+    /// Room for `count` words, whole cache lines; in hugetlb pages if it is large, they are wanted and there are
+    /// some.
     pub(super) fn new(count: usize, hugepages: bool) -> Words {
-        let lines = count.div_ceil(LINE as usize);
-        let pages = (count >= OWN_PAGES).then(|| FlatMemory::new("FIB", lines, hugepages));
-        let storage = match pages {
-            Some(Ok(pages)) => Storage::Pages(pages),
-            // Without a mapping of its own it lives on the heap, where running out ends the process as usual.
-            Some(Err(_)) | None => Storage::Heap((0..lines).map(|_| Line::default()).collect()),
+        let count = count.div_ceil(LINE as usize);
+        let pages = (count * LINE as usize >= OWN_PAGES).then(|| FlatMemory::new("FIB", count, hugepages));
+        // Without a mapping of its own it lives on the heap, where running out ends the process as usual.
+        let pages = pages.and_then(Result::ok);
+        let lines = match &pages {
+            Some(pages) => NonNull::from(&**pages).cast(),
+            None => {
+                let lines: Box<[Line]> = (0..count).map(|_| Line::default()).collect();
+                NonNull::from(Box::leak(lines)).cast()
+            }
         };
-        Words { storage }
+        Words { lines, count, pages }
     }
 
     #[inline(always)]
     fn words(&self) -> &[Word] {
-        let lines: &[Line] = match &self.storage {
-            Storage::Heap(lines) => lines,
-            Storage::Pages(lines) => lines,
-        };
-        // SAFETY: a line is 16 words and nothing else (repr(C), 64 bytes of 64).
-        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LINE as usize) }
+        // SAFETY: the lines live as long as self; a line is 16 words and nothing else (repr(C), 64 bytes of 64).
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.count * LINE as usize) }
     }
 
     /// How many words.
@@ -73,15 +77,14 @@ impl Words {
 
     /// Memory in bytes, with what rounding to pages adds.
     pub(super) fn bytes(&self) -> usize {
-        match &self.storage {
-            Storage::Heap(lines) => size_of_val::<[Line]>(lines),
-            Storage::Pages(lines) => lines.bytes(),
-        }
+        self.pages
+            .as_ref()
+            .map_or(self.count * size_of::<Line>(), |pages| pages.bytes())
     }
 
     /// Where readers begin to count.
     pub(super) fn base(&self) -> *const u32 {
-        self.words().as_ptr().cast()
+        self.lines.as_ptr().cast()
     }
 
     /// A word that the caller can reach: from a view, or as the writer.
@@ -129,6 +132,16 @@ impl Words {
                 to.as_ptr().cast::<u32>().cast_mut(),
                 count,
             );
+        }
+    }
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        if self.pages.is_none() {
+            let lines = std::ptr::slice_from_raw_parts_mut(self.lines.as_ptr(), self.count);
+            // SAFETY: the box leaked in `new`, of the same length; no view is left (each keeps its Words).
+            drop(unsafe { Box::from_raw(lines) });
         }
     }
 }
