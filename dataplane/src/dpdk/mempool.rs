@@ -4,6 +4,7 @@
 use std::{
     ffi::{CStr, CString},
     ptr::NonNull,
+    sync::Arc,
 };
 
 use thiserror::Error;
@@ -16,15 +17,29 @@ pub const DATA_ROOM: u16 = 2048;
 /// Free bytes in front of a received packet: room for the outer headers of a tunnel.
 pub const HEADROOM: u16 = dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
 
-/// A pool of packet buffers, shared by all ports and workers. EAL threads (workers) take from a cache of their own.
+/// A pool of packet buffers, shared by all ports and workers; a clone is the same pool. EAL threads (workers) take from
+/// a cache of their own.
 ///
-/// Dropped while buffers are still out, it stays allocated: freeing it would pull memory from under their owners.
-pub struct Mempool(NonNull<dpdk_sys::rte_mempool>);
+/// The last clone frees it. If buffers are still out then, it stays allocated: freeing it would pull memory from under
+/// their owners.
+#[derive(Clone)]
+pub struct Mempool {
+    raw: NonNull<dpdk_sys::rte_mempool>,
+    _owner: Arc<Owner>,
+}
 
 // SAFETY: DPDK's pools are made for many producers and consumers on any thread.
 unsafe impl Send for Mempool {}
 // SAFETY: as above.
 unsafe impl Sync for Mempool {}
+
+/// Frees the pool.
+struct Owner(NonNull<dpdk_sys::rte_mempool>);
+
+// SAFETY: the pool may be freed on any thread.
+unsafe impl Send for Owner {}
+// SAFETY: nothing is done with a shared owner.
+unsafe impl Sync for Owner {}
 
 /// No pool.
 #[derive(Debug, Error)]
@@ -90,7 +105,11 @@ impl Mempool {
                 dpdk_sys::SOCKET_ID_ANY_,
             )
         };
-        NonNull::new(pool).map(Mempool).ok_or_else(|| match last_errno() {
+        let pool = NonNull::new(pool).map(|raw| Mempool {
+            raw,
+            _owner: Arc::new(Owner(raw)),
+        });
+        pool.ok_or_else(|| match last_errno() {
             libc::EEXIST => bad_name("is taken by another pool"),
             libc::ENAMETOOLONG => bad_name("is too long"),
             libc::ENOMEM => MempoolError::Memory {
@@ -110,7 +129,7 @@ impl Mempool {
     #[inline]
     pub fn allocate(&self) -> Option<Mbuf> {
         // SAFETY: the pool is valid.
-        let raw = NonNull::new(unsafe { dpdk_sys::rte_pktmbuf_alloc(self.0.as_ptr()) })?;
+        let raw = NonNull::new(unsafe { dpdk_sys::rte_pktmbuf_alloc(self.raw.as_ptr()) })?;
         // SAFETY: a buffer fresh from the pool is nobody else's.
         Some(unsafe { Mbuf::from_raw(raw) })
     }
@@ -122,7 +141,7 @@ impl Mempool {
         let count = count.min(usize::from(free));
         // SAFETY: `room` has place for `count` pointers; on success all of them are ours.
         unsafe {
-            if dpdk_sys::rte_pktmbuf_alloc_bulk(self.0.as_ptr(), room, count as u32) != 0 {
+            if dpdk_sys::rte_pktmbuf_alloc_bulk(self.raw.as_ptr(), room, count as u32) != 0 {
                 return 0;
             }
             batch.grow(count);
@@ -133,19 +152,19 @@ impl Mempool {
     /// Buffers that are out now. Walks the workers' caches: not for the packet path.
     pub fn in_use(&self) -> u32 {
         // SAFETY: reads counters of a valid pool.
-        unsafe { dpdk_sys::rte_mempool_in_use_count(self.0.as_ptr()) }
+        unsafe { dpdk_sys::rte_mempool_in_use_count(self.raw.as_ptr()) }
     }
 
     /// Buffers that are not out. Walks the workers' caches: not for the packet path.
     pub fn available(&self) -> u32 {
         // SAFETY: reads counters of a valid pool.
-        unsafe { dpdk_sys::rte_mempool_avail_count(self.0.as_ptr()) }
+        unsafe { dpdk_sys::rte_mempool_avail_count(self.raw.as_ptr()) }
     }
 
     /// Name of the pool.
     pub fn name(&self) -> String {
         // SAFETY: the pool keeps its name, NUL-terminated, in an array of its own.
-        unsafe { CStr::from_ptr((*self.0.as_ptr()).name.as_ptr()) }
+        unsafe { CStr::from_ptr((*self.raw.as_ptr()).name.as_ptr()) }
             .to_string_lossy()
             .into_owned()
     }
@@ -153,21 +172,19 @@ impl Mempool {
     /// For DPDK's calls.
     #[inline]
     pub(crate) fn as_raw(&self) -> *mut dpdk_sys::rte_mempool {
-        self.0.as_ptr()
+        self.raw.as_ptr()
     }
 }
 
-impl Drop for Mempool {
+impl Drop for Owner {
     fn drop(&mut self) {
-        if self.in_use() == 0 {
+        // SAFETY: the pool is valid until it is freed here.
+        let in_use = unsafe { dpdk_sys::rte_mempool_in_use_count(self.0.as_ptr()) };
+        if in_use == 0 {
             // SAFETY: no buffer is out, and this was the pool's only owner.
             unsafe { dpdk_sys::rte_mempool_free(self.0.as_ptr()) };
         } else {
-            tracing::warn!(
-                pool = self.name(),
-                in_use = self.in_use(),
-                "packet pool kept: buffers are still out"
-            );
+            tracing::warn!(in_use, "a packet pool is kept: buffers are still out");
         }
     }
 }

@@ -80,7 +80,9 @@ pub struct Ethdev {
     most: u16,
     interfaces: Vec<String>,
     quiet: Vec<KernelQuiet>,
-    pool: Option<Mempool>,
+    /// The one that it receives into.
+    pool: Mempool,
+    own_pool: bool,
     refused: AtomicU64,
 }
 
@@ -108,10 +110,11 @@ impl Ethdev {
         }
         // af_packet writes a frame into one buffer: jumbo frames need larger ones than the common pool's.
         let copied = interfaces.iter().any(|interface| interface.copied);
-        let pool = if copied && frame > u32::from(DATA_ROOM) - attach::AF_PACKET_OVERHEAD {
-            Some(jumbo_pool(&device, frame, context)?)
+        let own_pool = copied && frame > u32::from(DATA_ROOM) - attach::AF_PACKET_OVERHEAD;
+        let pool = if own_pool {
+            jumbo_pool(&device, frame, context)?
         } else {
-            None
+            context.pool.clone()
         };
 
         let sockets = copied.then(PacketSockets::now);
@@ -120,13 +123,7 @@ impl Ethdev {
             sockets.ignore_outgoing_on_newer();
         }
         let port = attached.port();
-        let setup = configure(
-            port,
-            &device,
-            queues,
-            pool.as_ref().unwrap_or(context.pool),
-            context,
-        )?;
+        let setup = configure(port, &device, queues, &pool, context)?;
         let quiet = interfaces
             .iter()
             .filter(|interface| interface.copied)
@@ -150,6 +147,7 @@ impl Ethdev {
             interfaces,
             quiet,
             pool,
+            own_pool,
             refused: AtomicU64::new(0),
         })
     }
@@ -338,9 +336,9 @@ impl Drop for Ethdev {
         for interface in &self.interfaces {
             control.interfaces.remove(interface);
         }
-        if let Some(pool) = self.pool.take().filter(|pool| pool.in_use() > 0) {
+        if self.own_pool && self.pool.in_use() > 0 {
             // Packets that it received are still on their way through other ports.
-            control.retired.push(pool);
+            control.retired.push(self.pool.clone());
         }
     }
 }

@@ -44,7 +44,7 @@ pub enum Driver {
 
 /// What a port needs of its surroundings to be opened.
 pub struct OpenContext<'a> {
-    /// Buffers for what it receives. Must outlive the driver.
+    /// Buffers for what it receives.
     pub pool: &'a Mempool,
     /// Workers that may transmit.
     pub workers: u16,

@@ -54,17 +54,9 @@ pub struct Tap {
     name: String,
     interface: String,
     queues: Box<[Queue]>,
-    pool: PoolReference,
+    pool: Mempool,
     mac: Mutex<Mac>,
 }
-
-/// The pool outlives the driver (see [`OpenContext`]).
-struct PoolReference(*const Mempool);
-
-// SAFETY: a shared reference to a pool, which is Sync, to a pool that outlives it.
-unsafe impl Send for PoolReference {}
-// SAFETY: as above.
-unsafe impl Sync for PoolReference {}
 
 struct Queue {
     file: File,
@@ -152,7 +144,7 @@ impl Tap {
             name: context.name.to_owned(),
             interface: interface.to_owned(),
             queues: made.into_boxed_slice(),
-            pool: PoolReference(context.pool),
+            pool: context.pool.clone(),
             mac: Mutex::new(Mac::ZERO),
         };
         if let Some(mac) = context.mac {
@@ -185,11 +177,6 @@ impl Tap {
 
     fn any(&self) -> &File {
         &self.queues[0].file
-    }
-
-    fn pool(&self) -> &Mempool {
-        // SAFETY: the pool outlives the driver (see `OpenContext`).
-        unsafe { &*self.pool.0 }
     }
 
     /// Changes the interface wherever it lives now.
@@ -274,7 +261,7 @@ impl Tap {
         let before = batch.len();
         // Bounded also when packets are lost for want of buffers.
         for _ in 0..BURST - before {
-            let Some(first) = state.spare.take().or_else(|| self.pool().allocate()) else {
+            let Some(first) = state.spare.take().or_else(|| self.pool.allocate()) else {
                 queue.no_buffer.fetch_add(1, Ordering::Relaxed);
                 break;
             };
@@ -339,7 +326,7 @@ impl Tap {
         let mut tail: Option<Mbuf> = None;
         // From the end, so that each buffer is hung before those that follow it.
         for bytes in rest.chunks(usize::from(DATA_ROOM)).rev() {
-            let Some(mut segment) = self.pool().allocate() else {
+            let Some(mut segment) = self.pool.allocate() else {
                 return false;
             };
             let Some(room) = segment.append(bytes.len()) else {

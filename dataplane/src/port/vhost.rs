@@ -69,17 +69,9 @@ pub struct Vhost {
     c_socket: CString,
     server: bool,
     shared: Arc<Shared>,
-    pool: PoolReference,
+    pool: Mempool,
     mac: Mutex<Mac>,
 }
-
-/// The pool outlives the driver (see [`OpenContext`]).
-struct PoolReference(*const Mempool);
-
-// SAFETY: a shared reference to a pool, which is Sync, to a pool that outlives it.
-unsafe impl Send for PoolReference {}
-// SAFETY: as above.
-unsafe impl Sync for PoolReference {}
 
 /// What workers and the library's threads both see.
 struct Shared {
@@ -195,7 +187,7 @@ impl Vhost {
             c_socket,
             server,
             shared,
-            pool: PoolReference(context.pool),
+            pool: context.pool.clone(),
             mac: Mutex::new(context.mac.unwrap_or(Mac::ZERO)),
         };
         vhost.register(context)?;
@@ -249,11 +241,6 @@ impl Vhost {
         }
     }
 
-    fn pool(&self) -> &Mempool {
-        // SAFETY: the pool outlives the driver (see `OpenContext`).
-        unsafe { &*self.pool.0 }
-    }
-
     /// See [`super::Driver::receive`].
     #[inline]
     pub fn receive(&self, queue: u16, batch: &mut Batch) -> usize {
@@ -281,7 +268,7 @@ impl Vhost {
                 let count = ffi::rte_vhost_dequeue_burst(
                     inside.device,
                     virtqueue_of_guest_transmit(pair),
-                    self.pool().as_raw(),
+                    self.pool.as_raw(),
                     room,
                     free,
                 );
