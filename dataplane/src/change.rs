@@ -133,7 +133,7 @@ pub enum NextHopSpec {
         local: Option<IpAddr>,
         /// Header and identifier.
         encapsulation: Encapsulation,
-        /// VRF in which the reply is looked up; None: the initiator's.
+        /// VRF in which the reply is looked up; None: that of the route that leads here.
         return_vrf: Option<VrfId>,
     },
     /// Weighted members; a flow stays with its member.

@@ -58,6 +58,10 @@ fn drop_all(burst: &mut Burst, context: &mut Context<'_>) {
 #[inline(always)]
 fn frame(burst: &mut Burst, context: &mut Context<'_>, index: usize, device: &Port) -> Result<(), Reason> {
     let ethernet = ethernet::parse(burst.data(index)).map_err(reason)?;
+    // Two tags, or a provider's: nobody here is behind them.
+    if ethernet.outer_tag.is_some_and(|tag| tag.protocol != ethertype::VLAN) || ethernet.inner_tag.is_some() {
+        return Err(Reason::UnknownVlan);
+    }
     let (port, vrf) = match ethernet.vlan() {
         None => (device, device.vrf),
         Some(vlan) => {
@@ -79,9 +83,6 @@ fn frame(burst: &mut Burst, context: &mut Context<'_>, index: usize, device: &Po
     packet.port = port.id;
     packet.vrf = vrf;
     packet.ingress = port_ingress(port.id);
-    if ethernet.inner_tag.is_some() {
-        return Err(Reason::UnknownVlan);
-    }
     match port.role {
         Role::Tenant => tenant(burst, context, index, port, &ethernet),
         Role::Uplink { .. } => uplink(burst, context, index, port, &ethernet),

@@ -1,8 +1,8 @@
 //! Make a session of the first packet's decision: both directions at once, no agent asked. Or give a session whose
 //! decision is out of date its new one.
 //!
-//! The answers are looked up in the VRF of the port by which the packet leaves; those out of a tunnel in the
-//! initiator's, unless the next hop names another.
+//! The answers are looked up in the VRF of the port by which the packet leaves; those out of a tunnel in the VRF whose
+//! route led into it (the initiator's, or the one that leaks led to), unless the next hop names another.
 //!
 //! Drops: session-table-full, session-conflict.
 
@@ -41,7 +41,7 @@ pub fn learn<F: Family>(
         return Ok(decision.hop);
     }
     // What the vRouter answers itself leaves no session.
-    let Some((reverse_ingress, reverse_vrf)) = way_back(context.snapshot, decision, F::vrf(key)) else {
+    let Some((reverse_ingress, reverse_vrf)) = way_back(context.snapshot, decision) else {
         return Ok(decision.hop);
     };
     let reverse_key = key.reversed(reverse_vrf);
@@ -90,12 +90,12 @@ fn entry(context: &Context<'_>, decision: &Decision, ingress: u32) -> table::Dec
 }
 
 /// By which way and in which VRF the answers will come. None: the vRouter answers itself.
-fn way_back(snapshot: &Snapshot, decision: &Decision, initiator: VrfId) -> Option<(u32, VrfId)> {
+fn way_back(snapshot: &Snapshot, decision: &Decision) -> Option<(u32, VrfId)> {
     match snapshot.hop(decision.hop)? {
         Hop::Table(NextHop::Port { port, vrf, .. }) => Some((port_ingress(*port), *vrf)),
         Hop::Table(NextHop::Tunnel {
             endpoint, return_vrf, ..
-        }) => Some((tunnel_ingress(*endpoint), return_vrf.unwrap_or(initiator))),
+        }) => Some((tunnel_ingress(*endpoint), return_vrf.unwrap_or(decision.vrf))),
         Hop::Neighbour(neighbour) => Some((port_ingress(neighbour.port?), VrfId::UNDERLAY)),
         Hop::Port(port) => Some((port_ingress(port.id), port.vrf)),
         Hop::Receive if decision.vrf == VrfId::UNDERLAY => {

@@ -105,7 +105,7 @@ pub enum NextHop {
         remote: IpAddr,
         /// Number of the remote as an ingress, for the replies.
         endpoint: u32,
-        /// VRF in which the reply is looked up; None: the initiator's.
+        /// VRF in which the reply is looked up; None: that of the route that led here.
         return_vrf: Option<VrfId>,
     },
     /// Spread over members.
