@@ -243,25 +243,25 @@ fn break_before_make(
     }
     // The sub-interfaces of a port that goes early go with it.
     for id in &removed {
-        if let Some(DeviceSpec::Vlan { parent, .. }) = spec_of(*id).map(|spec| &spec.device) {
-            if early.contains(parent) {
-                early.insert(*id);
-            }
+        if let Some(DeviceSpec::Vlan { parent, .. }) = spec_of(*id).map(|spec| &spec.device)
+            && early.contains(parent)
+        {
+            early.insert(*id);
         }
     }
     if early.is_empty() {
         return;
     }
     for (order, step) in steps.iter_mut() {
-        if let Change::RemovePort(id) = step.change {
-            if early.contains(&id) {
-                let subinterface = *order == Order::RemoveSubinterface;
-                *order = if subinterface {
-                    Order::RemoveTakenSubinterface
-                } else {
-                    Order::RemoveTakenPort
-                };
-            }
+        if let Change::RemovePort(id) = step.change
+            && early.contains(&id)
+        {
+            let subinterface = *order == Order::RemoveSubinterface;
+            *order = if subinterface {
+                Order::RemoveTakenSubinterface
+            } else {
+                Order::RemoveTakenPort
+            };
         }
     }
     for (resource, wanted) in touched {

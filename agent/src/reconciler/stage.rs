@@ -115,10 +115,10 @@ impl Reconciler {
     /// Puts back what the store kept. Nothing is checked: it was when it came.
     pub fn restore(&mut self, stored: Stored) {
         let id = self.graph.object(&stored.key);
-        if let (Some(space), Some(number)) = (space_of(stored.key.kind), stored.number) {
-            if self.numbers.reserve(space, number) {
-                self.graph[id].number = Some(number);
-            }
+        if let (Some(space), Some(number)) = (space_of(stored.key.kind), stored.number)
+            && self.numbers.reserve(space, number)
+        {
+            self.graph[id].number = Some(number);
         }
         if self.graph[id].number.is_none() {
             self.graph[id].number = space_of(stored.key.kind).and_then(|space| self.numbers.take(space));
@@ -139,17 +139,17 @@ impl Reconciler {
         if held.spec == object.spec {
             return Ok(Old::Same);
         }
-        if let (true, Spec::Port(old), Spec::Port(new)) = (node.active, &held.spec, &object.spec) {
-            if old.device != new.device {
-                return Err(FieldError::new(
-                    "port.device",
-                    format!(
-                        "the device of port \"{}\" cannot change while the port is plugged",
-                        object.key.name
-                    ),
-                    "delete the port and add it again, or give the new port another name",
-                ));
-            }
+        if let (true, Spec::Port(old), Spec::Port(new)) = (node.active, &held.spec, &object.spec)
+            && old.device != new.device
+        {
+            return Err(FieldError::new(
+                "port.device",
+                format!(
+                    "the device of port \"{}\" cannot change while the port is plugged",
+                    object.key.name
+                ),
+                "delete the port and add it again, or give the new port another name",
+            ));
         }
         let generation = held.generation;
         self.take(id);
@@ -209,11 +209,11 @@ impl Reconciler {
         same_owner(owner, key, held)?;
         let generation = held.generation;
         self.take(id);
-        if !self.graph[id].is_underlay() {
-            if let Some(retired) = space_of(key.kind).zip(self.graph[id].number.take()) {
-                self.retired.push(retired);
-                self.journal.push(Undo::Retired);
-            }
+        if !self.graph[id].is_underlay()
+            && let Some(retired) = space_of(key.kind).zip(self.graph[id].number.take())
+        {
+            self.retired.push(retired);
+            self.journal.push(Undo::Retired);
         }
         self.set_failed(id, None);
         Ok(Staged {

@@ -339,11 +339,11 @@ impl Core {
 
     /// Commits to the store, and ends the transaction.
     fn keep(&mut self, changes: Changes) -> Result<(), Unavailable> {
-        if !changes.is_empty() {
-            if let Err(error) = self.store.write(&changes) {
-                self.roll_back();
-                return Err(error.into());
-            }
+        if !changes.is_empty()
+            && let Err(error) = self.store.write(&changes)
+        {
+            self.roll_back();
+            return Err(error.into());
         }
         if let Some((owner, revision)) = changes.revision {
             self.revisions.insert(owner, revision);
