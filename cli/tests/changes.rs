@@ -122,6 +122,60 @@ fn apply_reads_standard_input() {
 }
 
 #[test]
+fn what_weftd_makes_by_itself_is_not_applied_or_deleted() {
+    let world = World::example();
+    world.change(|answers| {
+        let underlay = objects::object("underlay", Spec::Vrf(v1::Vrf::default()));
+        answers.objects = vec![
+            v1::Object {
+                owner: "weftd".to_owned(),
+                ..underlay
+            },
+            answers.objects[0].clone(),
+        ];
+    });
+    let (printed, _, _) = world.raw("get all -o yaml", "", false);
+    assert!(printed.contains("name: underlay"), "{printed}");
+    world.run_with("apply -f -", &printed, false);
+    world.run_with("delete -f -", &printed, false);
+    world.change(|answers| {
+        let applied: Vec<&str> = answers.applied[0]
+            .objects
+            .iter()
+            .map(|object| object.name.as_str())
+            .collect();
+        let deleted: Vec<&str> = answers.applied[1]
+            .deletes
+            .iter()
+            .map(|key| key.name.as_str())
+            .collect();
+        assert_eq!((applied, deleted), (vec!["red"], vec!["red"]));
+    });
+}
+
+#[test]
+fn deleting_what_is_not_there_changes_nothing_and_says_so() {
+    let world = World::example();
+    let results = vec![result(
+        v1::Kind::Port,
+        "gone",
+        v1::Outcome::Unchanged,
+        v1::State::Unspecified,
+    )];
+    world.change(|answers| {
+        answers.apply = Some(v1::ApplyResponse {
+            results,
+            effective: true,
+            snapshot: 3,
+        });
+    });
+    assert_eq!(
+        world.run("delete port gone"),
+        "$ weft delete port gone\nport/gone did not exist\n"
+    );
+}
+
+#[test]
 fn what_get_printed_can_be_applied_in_each_format() {
     let world = World::example();
     let expected: Vec<v1::Object> = {

@@ -2,24 +2,21 @@
 
 use weft_proto::v1;
 
-use super::outcome;
+use super::outcome::Batch;
 use crate::{
     args::ApplyArguments,
-    client::Client,
-    error::{CliError, ExitCode},
+    error::CliError,
     manifest::{self, Described},
     terminal::Terminal,
 };
 
-/// A batch, and where each of its objects was described.
-pub(super) struct Batch {
-    request: v1::ApplyRequest,
-    described: Vec<Described>,
-}
+/// The owner of what weftd makes by itself.
+const WEFTD: &str = "weftd";
 
 /// Reads the files.
-pub(super) fn request(options: &ApplyArguments, terminal: &mut Terminal<'_>) -> Result<Batch, CliError> {
-    let described = manifest::load(&options.files, options.recursive, terminal.input)?;
+pub(super) fn batch(options: &ApplyArguments, terminal: &mut Terminal<'_>) -> Result<Batch, CliError> {
+    let mut described = manifest::load(&options.files, options.recursive, terminal.input)?;
+    leave_out_weftds_own(&mut described);
     let request = v1::ApplyRequest {
         owner: options.owner.owner.clone(),
         revision: options.revision,
@@ -33,21 +30,8 @@ pub(super) fn request(options: &ApplyArguments, terminal: &mut Terminal<'_>) -> 
     Ok(Batch { request, described })
 }
 
-pub(super) async fn run(
-    client: &Client,
-    batch: Batch,
-    options: &ApplyArguments,
-    terminal: &mut Terminal<'_>,
-) -> Result<ExitCode, CliError> {
-    let response = client.call(client.api().apply(batch.request)).await?;
-    let format = options.format.output;
-    outcome::report(
-        client,
-        &response,
-        &batch.described,
-        options.dry_run,
-        format,
-        terminal,
-    )
-    .await
+/// `weft get all -o yaml` shows what weftd makes by itself, too (the underlay's VRF). It is nobody's to apply or
+/// delete.
+pub(super) fn leave_out_weftds_own(described: &mut Vec<Described>) {
+    described.retain(|described| described.object.owner != WEFTD);
 }

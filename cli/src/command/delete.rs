@@ -2,24 +2,17 @@
 
 use weft_proto::v1;
 
-use super::{get, outcome};
+use super::{apply::leave_out_weftds_own, get, outcome::Batch};
 use crate::{
     args::{DeleteArguments, Resource},
-    client::Client,
-    error::{CliError, ExitCode},
+    error::CliError,
     kind::KindInfo,
-    manifest::{self, Described},
+    manifest,
     terminal::Terminal,
 };
 
-/// A batch of deletes, and where the objects were described, if in files.
-pub(super) struct Batch {
-    request: v1::ApplyRequest,
-    described: Vec<Described>,
-}
-
 /// Finds out what shall go.
-pub(super) fn request(options: &DeleteArguments, terminal: &mut Terminal<'_>) -> Result<Batch, CliError> {
+pub(super) fn batch(options: &DeleteArguments, terminal: &mut Terminal<'_>) -> Result<Batch, CliError> {
     let usage = |message: &str, help: &str| CliError::Usage {
         message: message.to_owned(),
         help: help.to_owned(),
@@ -51,7 +44,8 @@ pub(super) fn request(options: &DeleteArguments, terminal: &mut Terminal<'_>) ->
             )
         }
         None => {
-            let described = manifest::load(&options.files, options.recursive, terminal.input)?;
+            let mut described = manifest::load(&options.files, options.recursive, terminal.input)?;
+            leave_out_weftds_own(&mut described);
             let keys = described.iter().filter_map(|described| {
                 let info = KindInfo::of(&described.object)?;
                 Some(v1::Key {
@@ -69,23 +63,4 @@ pub(super) fn request(options: &DeleteArguments, terminal: &mut Terminal<'_>) ->
         ..Default::default()
     };
     Ok(Batch { request, described })
-}
-
-pub(super) async fn run(
-    client: &Client,
-    batch: Batch,
-    options: &DeleteArguments,
-    terminal: &mut Terminal<'_>,
-) -> Result<ExitCode, CliError> {
-    let response = client.call(client.api().apply(batch.request)).await?;
-    let format = options.format.output;
-    outcome::report(
-        client,
-        &response,
-        &batch.described,
-        options.dry_run,
-        format,
-        terminal,
-    )
-    .await
 }

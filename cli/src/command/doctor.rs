@@ -6,7 +6,7 @@ use weft_proto::v1;
 use crate::{
     args::{Connection, DoctorArguments, OutputFormat},
     client::Client,
-    error::{CliError, ExitCode},
+    error::{CliError, ExitCode, count},
     print,
     terminal::Terminal,
 };
@@ -66,9 +66,9 @@ fn weftd_findings(stats: &v1::GetStatsResponse) -> Vec<Finding> {
     let mut findings = vec![Finding::ok(
         "weftd",
         format!(
-            "answers; {} workers, {} ports",
-            stats.workers.len(),
-            stats.ports.len()
+            "answers; {}, {}",
+            count(stats.workers.len(), "worker"),
+            count(stats.ports.len(), "port")
         ),
     )];
     let stuck: Vec<String> = stats

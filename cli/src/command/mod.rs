@@ -36,14 +36,12 @@ pub(crate) fn run(
         Command::Man { directory } => generate::manual(directory, terminal),
         Command::Doctor(options) => wait(doctor::run(options, connection, host, terminal))?,
         Command::Apply(options) => {
-            let request = apply::request(options, terminal)?;
-            wait(async { apply::run(&Client::connect(connection).await?, request, options, terminal).await })?
+            let (batch, format) = (apply::batch(options, terminal)?, options.format.output);
+            wait(async { outcome::send(&Client::connect(connection).await?, batch, format, terminal).await })?
         }
         Command::Delete(options) => {
-            let request = delete::request(options, terminal)?;
-            wait(async {
-                delete::run(&Client::connect(connection).await?, request, options, terminal).await
-            })?
+            let (batch, format) = (delete::batch(options, terminal)?, options.format.output);
+            wait(async { outcome::send(&Client::connect(connection).await?, batch, format, terminal).await })?
         }
         Command::Plug { file, owner } => {
             let described = port::read(file, terminal)?;

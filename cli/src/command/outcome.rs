@@ -18,15 +18,23 @@ use crate::{
 /// Objects whose status is asked for to say why they wait; more would bury the answer.
 const EXPLAINED: usize = 20;
 
-/// Prints what weftd did; refused objects become errors that name file, object and field.
-pub(super) async fn report(
+/// A batch, and where its objects were described, if in files.
+pub(super) struct Batch {
+    /// What weftd is asked to do.
+    pub request: v1::ApplyRequest,
+    /// Its objects with their places; empty for deletes by name.
+    pub described: Vec<Described>,
+}
+
+/// Sends a batch and prints what weftd did; refused objects become errors that name file, object and field.
+pub(super) async fn send(
     client: &Client,
-    response: &v1::ApplyResponse,
-    described: &[Described],
-    dry_run: bool,
+    batch: Batch,
     format: OutputFormat,
     terminal: &mut Terminal<'_>,
 ) -> Result<ExitCode, CliError> {
+    let (dry_run, deletes) = (batch.request.dry_run, !batch.request.deletes.is_empty());
+    let response = &client.call(client.api().apply(batch.request)).await?;
     match format {
         OutputFormat::Json => {
             print::json(terminal, &manifest::to_json("ApplyResponse", response, true)?)?;
@@ -36,7 +44,7 @@ pub(super) async fn report(
         }
         OutputFormat::Name | OutputFormat::Table => {}
     }
-    let refused = complaints(response, described);
+    let refused = complaints(response, &batch.described);
     if !refused.is_empty() {
         return Err(CliError::Refused(refused));
     }
@@ -52,7 +60,7 @@ pub(super) async fn report(
         match format {
             OutputFormat::Name => terminal.line(&path)?,
             OutputFormat::Table => {
-                let mut line = format!("{path} {}", outcome_word(result.outcome()));
+                let mut line = format!("{path} {}", outcome_word(result.outcome(), deletes));
                 if matches!(result.state(), State::Pending | State::Failed) && !is_gone(result) {
                     line += &format!(", {}", objects::state_word(result.state()));
                     if let Some(reason) = reasons.get(&path) {
@@ -91,11 +99,12 @@ fn is_gone(result: &v1::ObjectResult) -> bool {
     result.outcome() == Outcome::Deleted
 }
 
-fn outcome_word(outcome: Outcome) -> &'static str {
+fn outcome_word(outcome: Outcome, deletes: bool) -> &'static str {
     match outcome {
         Outcome::Unspecified => "done",
         Outcome::Created => "created",
         Outcome::Changed => "changed",
+        Outcome::Unchanged if deletes => "did not exist",
         Outcome::Unchanged => "unchanged",
         Outcome::Deleted => "deleted",
         Outcome::Refused => "refused",
