@@ -59,7 +59,11 @@ fn drop_all(burst: &mut Burst, context: &mut Context<'_>) {
 fn frame(burst: &mut Burst, context: &mut Context<'_>, index: usize, device: &Port) -> Result<(), Reason> {
     let ethernet = ethernet::parse(burst.data(index)).map_err(reason)?;
     // Two tags, or a provider's: nobody here is behind them.
-    if ethernet.outer_tag.is_some_and(|tag| tag.protocol != ethertype::VLAN) || ethernet.inner_tag.is_some() {
+    if ethernet
+        .outer_tag
+        .is_some_and(|tag| tag.protocol != ethertype::VLAN)
+        || ethernet.inner_tag.is_some()
+    {
         return Err(Reason::UnknownVlan);
     }
     let (port, vrf) = match ethernet.vlan() {
