@@ -10,6 +10,7 @@ use super::{
     index::{DirectionIndex, SessionIndex},
     key::Key,
     table::{FlowTable, WorkerFlows, add_own, state},
+    tags::prefetch,
 };
 use crate::sync::{Ordering, fence};
 
@@ -98,6 +99,9 @@ impl<K: Key> FlowTable<K> {
     /// If the forward key is there already, its session is the packet's, whatever this one would have been. If only
     /// the reverse key is there, it is a [`InsertError::Conflict`]. A session whose two keys are equal has one entry.
     pub fn insert(&self, worker: &mut WorkerFlows, new: &NewSession<K>) -> Result<Inserted, InsertError> {
+        // On their way while the session is filled.
+        prefetch(self.bucket(self.primary(new.forward.hash)));
+        prefetch(self.bucket(self.primary(new.reverse.hash)));
         let Some(number) = worker.sessions.take(&self.sessions, &self.domain) else {
             let found = self.lookup(&new.forward.key, new.forward.hash);
             return if found.is_some() {
@@ -106,6 +110,9 @@ impl<K: Key> FlowTable<K> {
                 Err(InsertError::Full)
             };
         };
+        if let Some(next) = worker.sessions.peek() {
+            self.prefetch_session(SessionIndex(next));
+        }
         let session = SessionIndex(number);
         self.fill(session, new);
         let result = self.link(worker, session, new);

@@ -140,6 +140,16 @@ impl Cache {
         self.pop(pool).or_else(|| self.fresh.next())
     }
 
+    /// What `take` will most likely return next.
+    #[inline]
+    pub(super) fn peek(&self) -> Option<u32> {
+        match self.active.head {
+            END if self.fresh.is_empty() => None,
+            END => Some(self.fresh.start),
+            number => Some(number),
+        }
+    }
+
     #[inline]
     fn pop(&mut self, pool: &Pool) -> Option<u32> {
         let number = self.active.head;

@@ -5,7 +5,6 @@ use super::{
     index::{DirectionIndex, SessionIndex},
     key::Key,
     table::{FlowTable, WorkerFlows, add_own, state},
-    tags::prefetch,
     tcp::TcpState,
 };
 use crate::sync::Ordering;
@@ -110,11 +109,7 @@ impl<K: Key> FlowTable<K> {
         for offset in 0..slots {
             let at =
                 |offset: u32| SessionIndex(((u64::from(start) + u64::from(offset)) % u64::from(used)) as u32);
-            let ahead = at(offset + AHEAD);
-            prefetch(&self.records[ahead.index()]);
-            prefetch(self.direction(ahead.initiator()));
-            prefetch(self.direction(ahead.reverse()));
-
+            self.prefetch_session(at(offset + AHEAD));
             let session = at(offset);
             if state::is_live(self.records[session.index()].state.load(Ordering::Acquire))
                 && self.idle(session, now) > self.timeout(session, &timeout)

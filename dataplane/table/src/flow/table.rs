@@ -288,6 +288,14 @@ impl<K: Key> FlowTable<K> {
         }
     }
 
+    /// Asks for all memory of a session ahead of its use.
+    #[inline(always)]
+    pub(super) fn prefetch_session(&self, session: SessionIndex) {
+        prefetch(&self.records[session.index()]);
+        self.prefetch(session.initiator());
+        self.prefetch(session.reverse());
+    }
+
     /// One direction.
     ///
     /// # Panics
