@@ -287,7 +287,7 @@ fn agrees_with_the_model<K: Named>(seed: u64, crowded: bool, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn ipv4_sessions_are_those_of_the_model(seed: u64, crowded: bool, steps in steps()) {
