@@ -141,20 +141,11 @@ impl Guest {
         &self.socket
     }
 
-    /// Waits until QEMU's sockets are there, and listens to the console.
+    /// Waits until QEMU's vhost-user socket is there, for weftd to connect to. QEMU goes on only then.
     pub fn wait_for_socket(&mut self) {
-        if !self.socket.as_os_str().is_empty() {
-            eventually("QEMU makes its vhost-user socket", || {
-                self.socket.exists().then_some(())
-            });
-        }
-        let console = eventually("QEMU opens the guest's console", || {
-            UnixStream::connect(&self.console_path).ok()
+        eventually("QEMU makes its vhost-user socket", || {
+            self.socket.exists().then_some(())
         });
-        console
-            .set_read_timeout(Some(Duration::from_secs(1)))
-            .expect("a timeout can be set");
-        self.console = Some(console);
     }
 
     /// Runs a shell line in the guest that must succeed.
@@ -166,6 +157,13 @@ impl Guest {
 
     /// Waits until the guest takes commands.
     pub fn wait_until_ready(&mut self) {
+        let console = eventually("QEMU opens the guest's console", || {
+            UnixStream::connect(&self.console_path).ok()
+        });
+        console
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .expect("a timeout can be set");
+        self.console = Some(console);
         self.read_until("guest-ready");
     }
 

@@ -157,7 +157,7 @@ impl World for Lone {
             .join("u1", "02:00:00:00:aa:01", &outside, "r1", "02:00:00:00:bb:01");
         host.start();
         let mut router = outside.wire("r1");
-        router.neighbours.push(Neighbour {
+        router.play(Neighbour {
             mac: ROUTER,
             addresses: router_addresses(),
             vlan: None,
@@ -239,7 +239,8 @@ pub fn tenants() -> String {
         .join("---\n")
 }
 
-/// The far ends, red's routes to them, and what arrives from them.
+/// The far ends, red's routes to them, and what arrives from them. What comes back is red's, even if another VRF's
+/// packets were led here.
 fn fabric() -> String {
     let mut objects = vec![
         format!("kind: Vni\nname: red\nspec: {{vni: {RED_VNI}, target: {{vrf: red}}}}\n"),
@@ -259,7 +260,7 @@ fn fabric() -> String {
         ] {
             objects.push(format!(
                 "kind: Route\nname: red-{name}-{family}\nspec: {{vrf: red, prefix: \"{prefix}\", \
-                 next_hop: {{tunnel: {{endpoint: {name}, {number}}}}}}}\n"
+                 next_hop: {{tunnel: {{endpoint: {name}, {number}, return_vrf: red}}}}}}\n"
             ));
         }
     }

@@ -61,12 +61,11 @@ impl Namespace {
 
     /// Sends and receives raw frames on one of its interfaces.
     pub fn wire(&self, interface: &str) -> Wire {
-        let socket = sys::in_namespace(&self.path(), || sys::PacketSocket::open(interface));
-        let socket = socket.and_then(|socket| socket);
-        Wire::new(
-            format!("{interface} in {}", self.name),
-            socket.unwrap_or_else(|error| panic!("{interface} in {}: {error}", self.name)),
-        )
+        let (path, name) = (self.path(), interface.to_owned());
+        let open =
+            move || sys::in_namespace(&path, || sys::PacketSocket::open(&name)).and_then(|socket| socket);
+        let wire = Wire::new(format!("{interface} in {}", self.name), Box::new(open));
+        wire.unwrap_or_else(|error| panic!("{interface} in {}: {error}", self.name))
     }
 
     /// Joins two namespaces by a pair of interfaces with these MACs. Checksums are finished before frames cross.

@@ -1,6 +1,11 @@
 //! One end of an interface as a test sees it: frames in, frames out, byte by byte.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     frame::{self, Mac},
@@ -25,17 +30,30 @@ pub struct Neighbour {
 pub struct Wire {
     name: String,
     socket: PacketSocket,
-    /// Neighbours that this wire plays while it waits for frames.
-    pub neighbours: Vec<Neighbour>,
+    /// Opens another socket on the interface.
+    open: Box<dyn Fn() -> io::Result<PacketSocket> + Send>,
+    neighbours: Arc<Mutex<Vec<Neighbour>>>,
 }
 
 impl Wire {
-    /// Wraps a socket.
-    pub fn new(name: String, socket: PacketSocket) -> Self {
-        Wire {
+    /// A wire on the interface that `open` opens a socket on.
+    pub fn new(name: String, open: Box<dyn Fn() -> io::Result<PacketSocket> + Send>) -> io::Result<Self> {
+        Ok(Wire {
             name,
-            socket,
-            neighbours: Vec::new(),
+            socket: open()?,
+            open,
+            neighbours: Arc::default(),
+        })
+    }
+
+    /// Plays a neighbour from now on, whatever the test is doing: weftd asks when it wants to know.
+    pub fn play(&mut self, neighbour: Neighbour) {
+        let mut neighbours = self.neighbours.lock().unwrap_or_else(PoisonError::into_inner);
+        neighbours.push(neighbour);
+        if neighbours.len() == 1 {
+            let ear = (self.open)().unwrap_or_else(|error| panic!("listening on {}: {error}", self.name));
+            let neighbours = Arc::downgrade(&self.neighbours);
+            thread::spawn(move || answer_while_wanted(&ear, &neighbours));
         }
     }
 
@@ -65,13 +83,8 @@ impl Wire {
                 .socket
                 .receive(left)
                 .unwrap_or_else(|error| panic!("receiving on {}: {error}", self.name))?;
-            let answer = self
-                .neighbours
-                .iter()
-                .find_map(|neighbour| frame::neighbour_answer(neighbour, &received.bytes));
-            match answer {
-                Some(answer) => self.send(&answer),
-                None => return Some(received),
+            if answer(&self.neighbours, &received.bytes).is_none() {
+                return Some(received);
             }
         }
     }
@@ -119,5 +132,28 @@ impl Wire {
         std::iter::from_fn(|| self.next(quiet))
             .map(|received| received.bytes)
             .collect()
+    }
+}
+
+/// What one of the neighbours says to a frame, if it asks for one of them.
+fn answer(neighbours: &Mutex<Vec<Neighbour>>, frame: &[u8]) -> Option<Vec<u8>> {
+    let neighbours = neighbours.lock().unwrap_or_else(PoisonError::into_inner);
+    neighbours
+        .iter()
+        .find_map(|neighbour| frame::neighbour_answer(neighbour, frame))
+}
+
+/// Ends with the wire, or with its interface.
+fn answer_while_wanted(ear: &PacketSocket, neighbours: &Weak<Mutex<Vec<Neighbour>>>) {
+    while let Some(neighbours) = neighbours.upgrade() {
+        match ear.receive(Duration::from_millis(50)) {
+            Ok(Some(received)) => {
+                if let Some(answer) = answer(&neighbours, &received.bytes) {
+                    let _ = ear.send(&answer, Offload::default());
+                }
+            }
+            Ok(None) => {}
+            Err(_) => return,
+        }
     }
 }

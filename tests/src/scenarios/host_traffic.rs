@@ -36,7 +36,7 @@ impl World for WithHost {
         host.start();
         let mut router = outside.wire("r1");
         let addresses = ["198.18.0.2", "fd00:198::2"].map(address).to_vec();
-        router.neighbours.push(Neighbour {
+        router.play(Neighbour {
             mac: ROUTER,
             addresses,
             vlan: None,

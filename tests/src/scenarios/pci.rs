@@ -51,11 +51,10 @@ fn a_card_bound_by_hugepage_setup_is_an_uplink() {
     let cable = Namespace::silent("cable");
     cable.run("ip tuntap add t0 mode tap && ip link set t0 up");
     let mut guest = Guest::start_with_nic(&run_directory(), "nic", "02:00:00:00:aa:01", &cable, "t0");
-    guest.wait_for_socket();
     guest.wait_until_ready();
     let mut router = cable.wire("t0");
     let addresses = ["198.18.0.2", "198.18.0.3"].map(address).to_vec();
-    router.neighbours.push(Neighbour {
+    router.play(Neighbour {
         mac: ROUTER,
         addresses,
         vlan: None,
