@@ -340,6 +340,14 @@ impl Reconciler {
         self.graph[id].active
     }
 
+    /// Whether the data plane has the port of this node, as it is or as it was before the transaction.
+    pub fn is_plugged(&self, id: NodeId) -> bool {
+        let number = self.graph[id]
+            .number
+            .and_then(|number| u16::try_from(number).ok());
+        number.is_some_and(|number| self.installed.contains_key(&Resource::Port(PortId(number))))
+    }
+
     /// The object of this node, if it exists.
     pub fn object(&self, id: NodeId) -> Option<(&Key, &Held)> {
         match (&self.graph[id].identity, self.graph[id].held.as_deref()) {

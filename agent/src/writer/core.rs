@@ -125,13 +125,6 @@ impl Core {
             return Err(RestoreError::Engine(error.to_string()));
         }
         self.finish();
-        for id in self.reconciler.failed() {
-            warn!(
-                "{}: {}",
-                self.reconciler.describe(id),
-                self.reconciler.status(id).message
-            );
-        }
         info!("{count} objects restored from the store");
         Ok(())
     }

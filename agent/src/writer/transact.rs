@@ -299,7 +299,13 @@ impl Core {
                 self.applied = applied;
                 Ok(())
             }
-            Err(refused) => Err((refused.change.and_then(|index| steps.get(index)), refused.message)),
+            Err(refused) => {
+                let step = refused.change.and_then(|index| steps.get(index));
+                // The object is named by whoever shows the message.
+                let own = step.map(|step| format!("{}: ", self.reconciler.describe(step.node)));
+                let message = own.and_then(|own| refused.message.strip_prefix(&own).map(Into::into));
+                Err((step, message.unwrap_or(refused.message)))
+            }
         }
     }
 
@@ -424,7 +430,8 @@ impl Core {
     fn refusal(&self, node: NodeId, message: String) -> FieldError {
         let kind = self.reconciler.object(node).map(|(key, _)| key.kind);
         let field = match kind {
-            Some(Kind::Port) => "port.device",
+            // A port that is plugged keeps its device; what is wrong is something else.
+            Some(Kind::Port) if !self.reconciler.is_plugged(node) => "port.device",
             Some(kind) => kind.field(),
             None => "",
         };
