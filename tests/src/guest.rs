@@ -11,13 +11,18 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
     time::{Duration, Instant},
 };
 
-use crate::{eventually, namespace::Namespace, sys};
+use crate::{eventually, namespace::Namespace, sys, within};
 
 /// Boot and each command; TCG on a shared core is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long weftd may take to connect, without which QEMU does nothing.
+const MOST: Duration = Duration::from_secs(300);
 
 /// What a guest is told on its kernel's command line.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +41,8 @@ pub struct Settings {
 pub struct Guest {
     process: Child,
     console: Option<UnixStream>,
-    console_path: PathBuf,
+    /// The console, as soon as QEMU opens it: what a guest says to nobody is lost.
+    opened: Receiver<UnixStream>,
     socket: PathBuf,
     log: PathBuf,
 }
@@ -127,10 +133,15 @@ impl Guest {
         .stderr(output)
         .spawn()
         .unwrap_or_else(|error| panic!("qemu-system-x86_64 does not start: {error}"));
+        let (listener, opened) = mpsc::channel();
+        thread::spawn(move || {
+            let console = within(MOST, || UnixStream::connect(&console_path).ok());
+            console.map(|console| listener.send(console))
+        });
         Guest {
             process,
             console: None,
-            console_path,
+            opened,
             socket,
             log,
         }
@@ -157,9 +168,10 @@ impl Guest {
 
     /// Waits until the guest takes commands.
     pub fn wait_until_ready(&mut self) {
-        let console = eventually("QEMU opens the guest's console", || {
-            UnixStream::connect(&self.console_path).ok()
-        });
+        let console = self
+            .opened
+            .recv_timeout(PATIENCE)
+            .expect("QEMU opens the guest's console");
         console
             .set_read_timeout(Some(Duration::from_secs(1)))
             .expect("a timeout can be set");
