@@ -88,3 +88,30 @@ drop_reasons! {
     /// An offload that the guest asked for does not fit the packet.
     BadOffload = "bad-offload": "the guest's virtio header contradicts its packet",
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+    use std::fmt::Write;
+
+    #[test]
+    fn the_list_in_the_documentation_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/drop-reasons.md");
+        let mut page = String::from(
+            "# Drop reasons\n\nEvery packet that weft drops is counted at the port by which it came, under one of these \
+             names: `weft get drops`, the\nmetric `weft_port_dropped_packets_total` and the API show them. Made from \
+             `dataplane/src/drops.rs`.\n\n| reason | what to do |\n| --- | --- |\n",
+        );
+        for reason in Reason::ALL {
+            writeln!(page, "| {} | {} |", reason.name(), reason.help()).unwrap();
+        }
+        if std::env::var_os("WEFT_UPDATE_DOCS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(
+            written, page,
+            "run this test with WEFT_UPDATE_DOCS=1 to write docs/drop-reasons.md"
+        );
+    }
+}
