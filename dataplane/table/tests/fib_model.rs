@@ -199,7 +199,7 @@ fn run<A: Generate>(steps: Vec<Step<A>>, addresses: Vec<A>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 128 }, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 64 }, ..ProptestConfig::default() })]
 
     #[test]
     fn ipv4_views_agree_with_a_sorted_list(
@@ -292,7 +292,7 @@ fn churn<A: Address>(mut generate: impl FnMut(&mut Random) -> Prefix<A>, routes:
 
 #[test]
 fn a_large_ipv4_table_agrees_with_a_sorted_list_through_growth_and_decay() {
-    let routes = if cfg!(miri) { 400 } else { 20_000 };
+    let routes = if cfg!(miri) { 400 } else { 6_000 };
     churn::<u32>(
         |random| {
             let value = random.next();
@@ -305,7 +305,7 @@ fn a_large_ipv4_table_agrees_with_a_sorted_list_through_growth_and_decay() {
 
 #[test]
 fn a_large_ipv6_table_agrees_with_a_sorted_list_through_growth_and_decay() {
-    let routes = if cfg!(miri) { 400 } else { 20_000 };
+    let routes = if cfg!(miri) { 400 } else { 6_000 };
     churn::<u128>(
         |random| {
             let value = random.next();

@@ -12,8 +12,6 @@ use super::{
     words::{LINE, Words},
 };
 
-/// End of a list of free blocks.
-const END: u32 = u32::MAX;
 /// Words in the first piece.
 const FIRST_WORDS: usize = 128;
 /// Words in a hugepage: large pieces are multiples of it.
@@ -32,8 +30,8 @@ pub(super) struct Arena {
     hugepages: bool,
     /// Nothing at or behind this place was ever handed out.
     top: u32,
-    /// First free block by size, each with the place of the next in its first word.
-    free: Vec<u32>,
+    /// Free blocks by size. Not linked through the blocks themselves: these are in no cache any more.
+    free: Vec<Vec<u32>>,
     free_words: u64,
     live_words: u64,
     /// Words handed out since the piece was made.
@@ -97,7 +95,8 @@ impl Arena {
 
     /// Memory of the bookkeeping in bytes.
     pub(super) fn writer_bytes(&self) -> usize {
-        self.free.capacity() * size_of::<u32>()
+        self.free.capacity() * size_of::<Vec<u32>>()
+            + self.free.iter().map(Vec::capacity).sum::<usize>() * size_of::<u32>()
             + self.fresh.capacity() * size_of::<u64>()
             + self.fresh_places.as_ref().map_or(0, Vec::capacity) * size_of::<u32>()
             + self.retired.capacity() * size_of::<Block>()
@@ -117,12 +116,7 @@ impl Arena {
     }
 
     fn take_free(&mut self, words: u32) -> Option<u32> {
-        let head = self.free.get_mut(words as usize)?;
-        let place = *head;
-        if place == END {
-            return None;
-        }
-        *head = self.words.get(place);
+        let place = self.free.get_mut(words as usize)?.pop()?;
         self.free_words -= u64::from(words);
         Some(place)
     }
@@ -195,11 +189,9 @@ impl Arena {
     pub(super) fn put_free(&mut self, block: Block) {
         let Block { place, words } = block;
         if self.free.len() <= words as usize {
-            self.free.resize(words as usize + 1, END);
+            self.free.resize_with(words as usize + 1, Vec::new);
         }
-        let next = std::mem::replace(&mut self.free[words as usize], place);
-        // SAFETY: the block is free: no view leads to it.
-        unsafe { self.words.set(place, next) };
+        self.free[words as usize].push(place);
         self.free_words += u64::from(words);
     }
 
