@@ -318,6 +318,15 @@ fn a_large_ipv6_table_agrees_with_a_sorted_list_through_growth_and_decay() {
 }
 
 #[test]
+fn the_writer_may_move_to_another_thread_and_views_may_be_shared() {
+    fn moves<T: Send>(_: &T) {}
+    fn is_shared<T: Send + Sync + Clone>(_: &T) {}
+    let fib = Fib::<u128>::new();
+    moves(&fib);
+    is_shared(&fib.view());
+}
+
+#[test]
 fn views_may_be_used_and_dropped_on_other_threads_while_the_writer_goes_on() {
     let mut fib = Fib::<u32>::new();
     let rounds = if cfg!(miri) { 20 } else { 2000 };

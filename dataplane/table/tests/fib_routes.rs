@@ -320,15 +320,19 @@ fn host_routes<A: Family>() {
 }
 
 fn many_routes<A: Family>() {
-    let count = if cfg!(miri) { 500 } else { 70_000 };
+    let count = if cfg!(miri) { 500 } else { 140_000 };
     let mut fib = Fib::<A>::new();
     let at = |number: u32| A::address(0x0a00_0000 + (number << 6));
     for number in 0..count {
         fib.insert(Prefix::new(at(number), 26 + A::SHIFT).unwrap(), RouteId(number));
     }
     let view = fib.publish();
-    for number in 0..count {
-        assert_eq!(view.lookup(at(number)), Some(RouteId(number)));
+    let addresses: Vec<A> = (0..count).map(at).collect();
+    let mut bulk = vec![NO_ROUTE; addresses.len()];
+    view.lookup_bulk(&addresses, &mut bulk);
+    for (number, route) in bulk.into_iter().enumerate() {
+        assert_eq!(route, RouteId(number as u32));
+        assert_eq!(view.lookup(addresses[number]), Some(route));
     }
     assert_eq!(view.lookup(at(count)), None);
     let listed: Vec<u32> = fib.iter().map(|(_, route)| route.0).collect();

@@ -155,7 +155,7 @@ impl Arena {
                 .max(FIRST_WORDS)
                 .next_multiple_of(FIRST_WORDS)
         } else {
-            least.max(old + old / 4).next_multiple_of(HUGE_PAGE_WORDS)
+            least.max(old + old / 8).next_multiple_of(HUGE_PAGE_WORDS)
         };
         let count = count.min(MAX_WORDS as usize);
         let mut words = Words::new(count, self.hugepages);

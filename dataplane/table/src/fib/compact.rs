@@ -10,11 +10,11 @@ use super::{
 /// Gaps of less than this many words are not worth the trouble.
 const LEAST_GAIN: u64 = if cfg!(test) { 64 } else { 1024 };
 
-/// Whether a new piece pays: a third of the used memory is gaps, and enough has changed since the piece was made that
+/// Whether a new piece pays: a fifth of the used memory is gaps, and enough has changed since the piece was made that
 /// the moving costs little on top of the changes themselves.
 pub(super) fn pays(arena: &Arena) -> bool {
     let (live, free) = (arena.live_words(), arena.free_words());
-    free > LEAST_GAIN && free > live / 2 && arena.turnover() > 2 * live
+    free > LEAST_GAIN && free > live / 4 && arena.turnover() > 2 * live
 }
 
 /// Copies all nodes into a new arena, each before its children and these in order, and gives it with the new root.

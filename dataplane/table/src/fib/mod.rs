@@ -4,13 +4,13 @@
 //! since the last publish visible at once in a new [`View`], which readers use without locks or counters; older
 //! views keep answering as they did until they are dropped.
 //!
-//! Inside is one compressed trie (its nodes: [`node`]), which the views share. A change copies the nodes on its path
+//! Inside is one compressed trie (its nodes: `node`), which the views share. A change copies the nodes on its path
 //! that a view leads to and leaves all others, so that a publish costs what changed, not what is there. The trie
 //! holds each prefix exactly once and is the writer's own store too: there is no second copy of the routes.
 //!
-//! From the bottom up: [`words`] is memory, [`arena`] hands out blocks of it and knows which may be changed in place,
-//! [`blocks`] changes one node, [`trie`] inserts and removes, [`walk`] reads for the writer, [`lookup`] for the packet
-//! path, [`compact`] closes gaps, [`crown`] speeds up large tables.
+//! From the bottom up: `words` is memory, `arena` hands out blocks of it and knows which may be changed in place,
+//! `blocks` changes one node, `trie` inserts and removes, `walk` reads for the writer, `lookup` for the packet
+//! path, `compact` closes gaps, `crown` speeds up large tables.
 
 mod address;
 mod arena;
@@ -192,9 +192,9 @@ impl<A: Address> Fib<A> {
     /// Makes all changes since the last publish visible in the view that it gives back, and takes back the memory of
     /// views that are gone. Without changes it is the last view again.
     ///
-    /// It costs what changed, but for one thing: when gaps have grown to a third of the memory, it copies the table
-    /// into a new piece (some 20 ms for a million routes), at the earliest after as much was written as the table
-    /// is large.
+    /// It costs what changed, but for one thing: when gaps have grown to a fifth of the memory, it copies the table
+    /// into a new piece, at the earliest after as much was written as the table is large. That takes some tens of
+    /// milliseconds for a million routes.
     pub fn publish(&mut self) -> View<A> {
         self.reclaim();
         if !self.changed {
