@@ -31,13 +31,13 @@ pub struct Wire {
     name: String,
     socket: PacketSocket,
     /// Opens another socket on the interface.
-    open: Box<dyn Fn() -> io::Result<PacketSocket> + Send>,
+    open: Box<dyn Fn() -> io::Result<PacketSocket> + Send + Sync>,
     neighbours: Arc<Mutex<Vec<Neighbour>>>,
 }
 
 impl Wire {
     /// A wire on the interface that `open` opens a socket on.
-    pub fn new(name: String, open: Box<dyn Fn() -> io::Result<PacketSocket> + Send>) -> io::Result<Self> {
+    pub fn new(name: String, open: Box<dyn Fn() -> io::Result<PacketSocket> + Send + Sync>) -> io::Result<Self> {
         Ok(Wire {
             name,
             socket: open()?,

@@ -93,7 +93,8 @@ fn a_guest_and_a_container_run_tcp_at_speed() {
             ("10.0.0.1", "--time 3 --reverse"),
             ("fd00:1::1", "--time 3"),
         ] {
-            let rate = world.container.iperf(target, arguments).expect("iperf3 runs");
+            let rate = world.container.iperf(target, arguments);
+            let rate = rate.unwrap_or_else(|error| panic!("iperf3 to {target} {arguments}: {error}"));
             assert!(rate > 20.0, "{rate} Mbit/s to {target} {arguments}");
         }
     });

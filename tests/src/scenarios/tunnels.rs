@@ -464,6 +464,7 @@ fn unknown_tenants_and_strangers_are_dropped_by_name() {
         }
         // Over IPv6: the packet sockets of an af_packet uplink put IPv4 fragments together by themselves.
         let way = &ways()[3];
+        let packet = Packet::udp("10.0.0.12:1", "10.0.0.1:1", b"eights");
         let mut fragment = Outer::new(way.remote, way.local).carry(&way.tunnel, &packet);
         fragment.extensions = vec![(protocol::FRAGMENT, vec![0, 0, 0, 1, 0, 0, 0, 9])];
         world
