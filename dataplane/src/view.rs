@@ -27,6 +27,8 @@ pub struct Statistics {
 #[allow(missing_docs)]
 pub struct PortStatistics {
     pub port: PortId,
+    /// As its spec says; a host's tap: the interface's name.
+    pub name: String,
     pub rx_packets: u64,
     pub rx_bytes: u64,
     pub tx_packets: u64,

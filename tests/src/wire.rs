@@ -37,7 +37,10 @@ pub struct Wire {
 
 impl Wire {
     /// A wire on the interface that `open` opens a socket on.
-    pub fn new(name: String, open: Box<dyn Fn() -> io::Result<PacketSocket> + Send + Sync>) -> io::Result<Self> {
+    pub fn new(
+        name: String,
+        open: Box<dyn Fn() -> io::Result<PacketSocket> + Send + Sync>,
+    ) -> io::Result<Self> {
         Ok(Wire {
             name,
             socket: open()?,

@@ -150,6 +150,7 @@ impl Engine for MemoryEngine {
 fn idle_port(port: PortId) -> PortStatistics {
     PortStatistics {
         port,
+        name: format!("port {port}"),
         rx_packets: 0,
         rx_bytes: 0,
         tx_packets: 0,

@@ -52,7 +52,7 @@ fn ports(page: &mut Page, statistics: &Statistics, names: &Names) {
         names
             .ports
             .get(&port.port)
-            .map_or_else(|| port.port.to_string(), |name| escaped(name))
+            .map_or_else(|| escaped(&port.name), |name| escaped(name))
     };
     let mut each = |metric: &str, help: &str, value: fn(&PortStatistics) -> u64| {
         let samples = statistics
@@ -319,6 +319,7 @@ mod tests {
         let statistics = Statistics {
             ports: vec![PortStatistics {
                 port: PortId(1),
+                name: "web-1".into(),
                 rx_packets: 1,
                 rx_bytes: 2,
                 tx_packets: 3,

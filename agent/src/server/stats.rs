@@ -20,7 +20,7 @@ pub fn response(statistics: &Statistics, names: &Names) -> v1::GetStatsResponse 
         name: names
             .ports
             .get(&port.port)
-            .map_or_else(|| format!("port {}", port.port), |name| name.to_string()),
+            .map_or_else(|| port.name.clone(), |name| name.to_string()),
         rx_packets: port.rx_packets,
         rx_bytes: port.rx_bytes,
         tx_packets: port.tx_packets,

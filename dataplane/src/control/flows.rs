@@ -93,6 +93,7 @@ impl Control {
             let counters = &ports[id.index()];
             PortStatistics {
                 port: *id,
+                name: entry.spec.name.clone(),
                 rx_packets: counters.rx_packets,
                 rx_bytes: counters.rx_bytes,
                 tx_packets: counters.tx_packets,
