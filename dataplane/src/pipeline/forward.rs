@@ -135,9 +135,7 @@ pub fn decide<F: Family>(
 }
 
 fn route_in<F: Family>(vrf: &Vrf, destination: F::Address) -> RouteId {
-    let mut route = [NO_ROUTE];
-    F::fib(vrf).lookup_bulk(&[destination], &mut route);
-    route[0]
+    F::fib(vrf).lookup(destination).unwrap_or(NO_ROUTE)
 }
 
 /// As [`decide`], from a route that was looked up. `current` is the hop of a session that should stay with its group's
