@@ -25,7 +25,7 @@ use crate::{
     },
     shared::Shared,
     snapshot::Poll,
-    statistics::{Counters, MAX_PORTS, Stage},
+    statistics::{Counters, Stage},
 };
 
 /// Rounds without a packet before the worker begins to pause, and before it begins to sleep.
@@ -35,6 +35,8 @@ const SLEEP_AFTER: u32 = 1024;
 const FIRST_SLEEP: Duration = Duration::from_micros(5);
 /// An idle queue is looked at once in as many rounds at most.
 const SKIP_MOST: u8 = 16;
+/// Queues whose idleness a worker keeps; beyond, two share a place.
+const MAX_QUEUES: usize = 8192;
 /// Sessions that are looked at for ageing, between two rounds.
 const SWEEP: u32 = 32;
 /// Rounds between two slices of ageing while packets flow.
@@ -54,8 +56,10 @@ pub struct Worker {
     cycles_per_second: u64,
     idle_rounds: u32,
     rounds: u64,
-    /// How many more rounds each device's queue is skipped, and how long it is idle: by port.
+    /// How many more rounds each queue is skipped, and how long it is idle: by its place in the list of queues.
     skips: Box<[(u8, u8)]>,
+    /// The snapshot that made this list.
+    polls_since: u64,
 }
 
 impl Worker {
@@ -81,7 +85,8 @@ impl Worker {
             cycles_per_second: clock::hz(),
             idle_rounds: 0,
             rounds: 0,
-            skips: vec![(0, 0); MAX_PORTS].into_boxed_slice(),
+            skips: vec![(0, 0); MAX_QUEUES].into_boxed_slice(),
+            polls_since: 0,
         }
     }
 
@@ -116,8 +121,12 @@ impl Worker {
             worker: self.index,
         };
         let mut packets = inject(&mut context);
-        for poll in &snapshot.polls[usize::from(self.index)] {
-            let (skip, idle) = &mut self.skips[poll.port.index() % MAX_PORTS];
+        if self.polls_since != snapshot.polls_since {
+            self.polls_since = snapshot.polls_since;
+            self.skips.fill((0, 0));
+        }
+        for (place, poll) in snapshot.polls[usize::from(self.index)].iter().enumerate() {
+            let (skip, idle) = &mut self.skips[place % MAX_QUEUES];
             if *skip > 0 {
                 *skip -= 1;
                 continue;

@@ -341,6 +341,7 @@ impl State {
             }
         }
         self.draft.polls = Arc::new(polls);
+        self.draft.polls_since = self.number();
     }
 
     /// Looks at every link; true if one changed.

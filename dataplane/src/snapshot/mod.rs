@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub local: Arc<LocalAddresses>,
     /// The queues that each worker polls.
     pub polls: Arc<Vec<Vec<Poll>>>,
+    /// The snapshot that changed them last.
+    pub polls_since: u64,
 }
 
 /// Addresses of the vRouter's own on the underlay, with the uplink that has them.
@@ -129,6 +131,7 @@ impl Snapshot {
             endpoints: Arc::default(),
             local: Arc::default(),
             polls: Arc::new(vec![Vec::new(); workers]),
+            polls_since: 0,
         }
     }
 
