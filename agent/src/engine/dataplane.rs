@@ -3,6 +3,7 @@
 use weft_dataplane::{
     Dataplane, StartError,
     change::Change,
+    control::ChangeError,
     dpdk::eal::EalError,
     view::{FlowFilter, FlowRecord, PortState, Statistics},
 };
@@ -17,10 +18,15 @@ impl Engine for Dataplane {
                 snapshot: applied.snapshot,
                 effective: applied.effective,
             }),
-            Err(refused) => Err(Refused {
-                change: Some(refused.index),
-                message: refused.reason.to_string(),
-            }),
+            Err(refused) => {
+                // That the data plane stops is nobody's fault.
+                let blamed = !matches!(refused.reason, ChangeError::Stopping);
+                let message = refused.reason.to_string();
+                Err(Refused {
+                    change: blamed.then_some(refused.index),
+                    message,
+                })
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod requests;
 mod sync;
+mod tcp;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc, thread::JoinHandle as Thread};

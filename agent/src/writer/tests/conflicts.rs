@@ -166,3 +166,16 @@ fn a_sub_interface_of_a_sub_interface_that_came_first_waits() {
     );
     assert_eq!(world.status(Kind::Port, "outer").0, State::Active);
 }
+
+#[test]
+fn there_are_4095_vrfs_beside_the_underlay() {
+    let mut world = World::new();
+    let vrfs: Vec<v1::Object> = (0..4096).map(|index| vrf(&format!("v{index}"))).collect();
+    let error = world.refused(&vrfs);
+    let expected = "name: every number that the data plane has for a vrf is in use";
+    assert!(error.starts_with(expected), "{error}");
+    world.apply(&vrfs[..4095]);
+    // A number is free when the data plane has let go of it, and no sooner.
+    world.change(&[], &[key(Kind::Vrf, "v7")]);
+    world.apply(&vrfs[4095..]);
+}
