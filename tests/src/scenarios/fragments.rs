@@ -55,7 +55,7 @@ fn packet_mode_forwards_every_fragment_in_any_order() {
             }
         }
         assert_eq!(
-            weft_tests::host::rows(&world.host.json("get flows --vrf fast")).len(),
+            weft_tests::host::rows(&world.host.json("get flows --vrf fast --match src=10.6.0.1")).len(),
             0,
             "no sessions"
         );

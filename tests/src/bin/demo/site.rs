@@ -241,11 +241,11 @@ impl Site {
         );
         checks.rate(
             "red db on b runs TCP to the red vm on a",
-            self.red[1].iperf("10.0.0.10", "--time 2"),
+            self.red[1].iperf("10.0.0.10", "--time 3"),
         );
         checks.rate(
             "blue web on a runs TCP to the blue vm on b",
-            self.blue[0].iperf("10.0.0.10", "--time 2"),
+            self.blue[0].iperf("10.0.0.10", "--time 3"),
         );
 
         title("VLAN sub-interfaces");
@@ -265,7 +265,7 @@ impl Site {
         let grown = received(&self.blue[1]) - before;
         checks.add(
             "red's pings to 10.0.0.2 are red db's alone",
-            answered == 20 && grown < 20,
+            answered > 0 && grown == 0,
             &format!("{answered} answered, and {grown} packets at blue's 10.0.0.2"),
         );
 
@@ -461,7 +461,7 @@ fn received(container: &Container) -> u64 {
 /// The way to the other host; the host's own traffic goes by `weft0`.
 fn uplink(own: u8) -> String {
     format!(
-        "kind: Port\nname: uplink\nspec: {{ethdev: {{device: \"net_af_packet0,iface=u1\"}}, vrf: underlay, \
+        "kind: Port\nname: uplink\nspec: {{ethdev: {{device: \"net_af_packet0,iface=u1,framecnt=2048,qdisc_bypass=1\"}}, vrf: underlay, \
          mac: \"02:00:00:00:aa:0{own}\", mtu: 1600, host_interface: weft0, \
          addresses: [\"198.18.0.{own}/24\", \"fd00:198::{own}/64\"]}}\n"
     )
