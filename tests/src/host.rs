@@ -74,6 +74,13 @@ pub fn run_directory() -> PathBuf {
     directory
 }
 
+/// Takes it away, unless the logs in it are wanted.
+pub fn clear_run_directory() {
+    if std::env::var_os("WEFT_KEEP_LOGS").is_none() {
+        let _ = fs::remove_dir_all(run_directory());
+    }
+}
+
 /// Tells runs apart: `./dev` gives its own process id, so that it can clean up.
 pub fn run_number() -> String {
     std::env::var("WEFT_RUN").unwrap_or_else(|_| std::process::id().to_string())
@@ -483,7 +490,11 @@ impl Container {
         let mut last = String::new();
         let rate = within(Duration::from_secs(5), || {
             match self.iperf_once(target, arguments) {
-                Err(error) if error.contains("refused") || error.contains("busy") => {
+                Err(error)
+                    if ["refused", "busy", "reset by peer"]
+                        .iter()
+                        .any(|word| error.contains(word)) =>
+                {
                     last = error;
                     None
                 }

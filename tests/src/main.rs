@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     weft_tests::world::end();
+    weft_tests::host::clear_run_directory();
     conclusion.exit_code()
 }
 

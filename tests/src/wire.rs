@@ -114,6 +114,19 @@ impl Wire {
         );
     }
 
+    /// Throws frames away until this one comes; the test fails if it does not.
+    pub fn skip_to(&mut self, expected: &[u8]) {
+        let deadline = Instant::now() + 2 * PATIENCE;
+        while self.receive() != expected {
+            assert!(
+                Instant::now() < deadline,
+                "this frame never came on {}\n{}",
+                self.name,
+                frame::dump(expected)
+            );
+        }
+    }
+
     /// No frame may be waiting. Call it once a counter or a later frame shows that weftd is past the question.
     pub fn expect_nothing(&mut self) {
         if let Some(received) = self.next(Duration::from_millis(20)) {

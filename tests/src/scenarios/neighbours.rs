@@ -7,6 +7,7 @@ use weft_tests::{
         self, Mac, Packet, arp, arp_reply, arp_request, neighbour_advertisement, neighbour_solicitation,
     },
     lone::{APP, GATEWAY, Lone, ROUTER, UPLINK, WEB, ways},
+    wire::Neighbour,
     world::in_world,
 };
 
@@ -191,6 +192,13 @@ fn an_underlay_neighbour_is_asked_for_and_learned_again() {
                 });
                 world.router.drain(Duration::from_millis(50));
             }
+            // weftd keeps what it knows fresh: from here on the neighbour answers by itself.
+            let addresses = vec![frame::address(remote)];
+            world.router.play(Neighbour {
+                mac: [2, 0, 0, 0, 0x60, 2],
+                addresses,
+                vlan: None,
+            });
             world.host.delete("route", "late");
             world.host.delete("tunnelendpoint", "late");
         }

@@ -110,11 +110,12 @@ impl<'w> Table<'w> {
     }
 }
 
-/// The next frame that is no question of weftd's for an underlay neighbour.
+/// The next MPLSoUDP frame over IPv4; what weftd asks its underlay neighbours is none of these tests' business.
 fn tunnelled(router: &mut Wire) -> Vec<u8> {
     loop {
         let frame = router.receive();
-        if frame.get(12..14) != Some(&[0x08, 0x06]) {
+        let is_ipv4 = frame.get(12..14) == Some(&[0x08, 0x00]);
+        if is_ipv4 && frame.get(36..38) == Some(&6635_u16.to_be_bytes()) {
             return frame;
         }
     }
