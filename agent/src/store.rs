@@ -4,7 +4,7 @@
 //! commit a batch) and locks it, so that one weftd at most works on a directory.
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -78,13 +78,23 @@ pub enum StoreError {
     },
 }
 
+/// Opens the database again after an error of the disk.
+type Opener = Box<dyn Fn() -> Result<Database, StoreError> + Send>;
+
 /// See the module.
-#[derive(Debug)]
 pub struct Store {
-    /// None: in memory.
-    path: Option<PathBuf>,
-    /// None: closed after an error of the disk, opened again by the next write.
+    /// For messages.
+    path: PathBuf,
+    /// None: in memory, where nothing is left to be opened.
+    open: Option<Opener>,
+    /// None: closed after an error of the disk.
     database: Option<Database>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.path).finish()
+    }
 }
 
 /// What the store holds.
@@ -134,36 +144,52 @@ impl Store {
             },
         })?;
         let path = directory.join(FILE);
-        let database = open_file(&path)?;
-        let store = Store {
-            path: Some(path),
-            database: Some(database),
-        };
-        store.check_schema()?;
-        Ok(store)
+        let file = path.clone();
+        Self::with(path, Some(Box::new(move || open_file(&file))))
     }
 
     /// A store that is gone with the process: for tests and fuzzing.
     pub fn in_memory() -> Self {
         let backend = redb::backends::InMemoryBackend::new();
-        let database = Database::builder()
-            .create_with_backend(backend)
-            .expect("memory takes any write");
+        let database = Database::builder().create_with_backend(backend);
+        let database = database.expect("memory takes any write");
         let store = Store {
-            path: None,
+            path: "(in memory)".into(),
+            open: None,
             database: Some(database),
         };
         store.check_schema().expect("memory takes any write");
         store
     }
 
-    fn path(&self) -> PathBuf {
-        self.path.clone().unwrap_or_else(|| "(in memory)".into())
+    /// A store whose database this function opens.
+    pub(crate) fn with(path: PathBuf, open: Option<Opener>) -> Result<Self, StoreError> {
+        let mut store = Store {
+            path,
+            open,
+            database: None,
+        };
+        store.reopen()?;
+        store.check_schema()?;
+        Ok(store)
+    }
+
+    /// Whether the disk failed since the last successful write: then what the last write left behind is unknown.
+    pub fn is_closed(&self) -> bool {
+        self.database.is_none()
+    }
+
+    /// Opens the database again after an error of the disk.
+    pub fn reopen(&mut self) -> Result<(), StoreError> {
+        if let (None, Some(open)) = (&self.database, &self.open) {
+            self.database = Some(open()?);
+        }
+        Ok(())
     }
 
     fn unusable(&self, source: impl Into<redb::Error>) -> StoreError {
         StoreError::Unusable {
-            path: self.path(),
+            path: self.path.clone(),
             source: source.into(),
         }
     }
@@ -178,7 +204,7 @@ impl Store {
         let version = self.prepare().map_err(|source| self.unusable(source))?;
         if version > SCHEMA_VERSION {
             return Err(StoreError::Newer {
-                path: self.path(),
+                path: self.path.clone(),
                 found: version,
             });
         }
@@ -230,11 +256,8 @@ impl Store {
         load().map_err(|source| self.unusable(source))
     }
 
-    /// Writes everything in one commit, or nothing.
+    /// Writes everything in one commit, or nothing. After an error the store is closed.
     pub fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        if let (None, Some(path)) = (&self.database, &self.path) {
-            self.database = Some(open_file(path)?);
-        }
         let database = self.database()?;
         let write = || -> Result<(), redb::Error> {
             let transaction = database.begin_write()?;
@@ -245,9 +268,8 @@ impl Store {
         match write() {
             Ok(()) => Ok(()),
             Err(source) => {
-                // After an error of the disk redb takes nothing until it is opened again. What is in memory only
-                // has nothing to be opened again from.
-                if self.path.is_some() {
+                // After an error of the disk redb takes nothing until it is opened again.
+                if self.open.is_some() {
                     self.database = None;
                 }
                 Err(self.unusable(source))

@@ -112,6 +112,7 @@ impl Core {
     }
 
     fn load(&mut self) -> Result<(), RestoreError> {
+        self.store.reopen()?;
         let contents = self.store.load()?;
         for (object, error) in &contents.unreadable {
             error!("{object} in the store is not valid any more and is left out: {error}; apply it again");

@@ -12,7 +12,7 @@ use crate::{
     engine::Applied,
     model::{FieldError, Key, Kind, Name, Object},
     reconciler::{NodeId, Outcome, Staged, State, Stored, plan::Step},
-    store::{Changes, StoreError},
+    store::{Changes, Contents, StoreError},
 };
 
 /// A batch that is taken as one.
@@ -345,9 +345,7 @@ impl Core {
 
     /// Commits to the store, and ends the transaction.
     fn keep(&mut self, changes: Changes) -> Result<(), Unavailable> {
-        if !changes.is_empty()
-            && let Err(error) = self.store.write(&changes)
-        {
+        if let Err(error) = self.write(&changes) {
             self.roll_back();
             return Err(error.into());
         }
@@ -356,6 +354,43 @@ impl Core {
         }
         self.finish();
         Ok(())
+    }
+
+    fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        if !self.store.is_closed() {
+            return if changes.is_empty() {
+                Ok(())
+            } else {
+                self.store.write(changes)
+            };
+        }
+        // The disk failed before: whether that commit is on it nobody knows. Everything is compared.
+        self.store.reopen()?;
+        let difference = self.difference(self.store.load()?, changes.revision.clone());
+        self.store.write(&difference)
+    }
+
+    /// From what the store holds to what is staged.
+    fn difference(&self, contents: Contents, revision: Option<(Name, u64)>) -> Changes {
+        let mut held: HashMap<Key, Stored> = contents
+            .objects
+            .into_iter()
+            .map(|stored| (stored.key.clone(), stored))
+            .collect();
+        let mut changes = Changes {
+            revision,
+            ..Default::default()
+        };
+        for (node, key, _) in self.reconciler.objects() {
+            let (Some((stored, encoded)), old) = (self.stored(node), held.remove(key)) else {
+                continue;
+            };
+            if old.as_ref() != Some(&stored) {
+                changes.puts.push((stored, encoded));
+            }
+        }
+        changes.deletes.extend(held.into_keys());
+        changes
     }
 
     fn revision(&self, owner: &Name, revision: u64) -> Option<(Name, u64)> {

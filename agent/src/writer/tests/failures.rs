@@ -1,6 +1,11 @@
 //! Devices that do not open, disks that are full, requests that panic.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use redb::{Database, StorageBackend, backends::InMemoryBackend};
 
 use super::*;
 use crate::writer::{Delta, RETRY_FIRST, Unavailable, Writer};
@@ -281,4 +286,108 @@ async fn a_panic_ends_one_request_and_the_state_comes_back_from_the_store() {
     assert_eq!(views.len(), 5);
     drop(writer);
     thread.join().unwrap();
+}
+
+/// A disk that can be full, and that is still there when the store is opened again.
+#[derive(Clone, Debug)]
+struct Disk(Arc<(InMemoryBackend, AtomicBool)>);
+
+impl Disk {
+    fn new() -> Self {
+        Disk(Arc::new((InMemoryBackend::new(), AtomicBool::new(false))))
+    }
+
+    fn set_full(&self, full: bool) {
+        self.0.1.store(full, Ordering::SeqCst);
+    }
+
+    fn store(&self) -> Store {
+        let disk = self.clone();
+        let path = "/disk/weft.redb".into();
+        let open = move || {
+            Database::builder()
+                .create_with_backend(disk.clone())
+                .map_err(|error| crate::store::StoreError::Unusable {
+                    path: "/disk/weft.redb".into(),
+                    source: error.into(),
+                })
+        };
+        Store::with(path, Some(Box::new(open))).unwrap()
+    }
+
+    fn room(&self) -> Result<(), std::io::Error> {
+        match self.0.1.load(Ordering::SeqCst) {
+            true => Err(std::io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> Result<u64, std::io::Error> {
+        self.0.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
+        self.0.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
+        self.room()?;
+        self.0.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), std::io::Error> {
+        self.room()?;
+        self.0.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
+        self.room()?;
+        self.0.0.write(offset, data)
+    }
+}
+
+#[test]
+fn a_full_disk_changes_nothing_and_weftd_goes_on_when_there_is_room() {
+    let disk = Disk::new();
+    let mut world = World::restored(disk.store(), Arc::default());
+    world.apply(&[vrf("red"), tap("vm", "red", &["10.0.0.5"])]);
+    let before = by_value(&world.engine.tables());
+    disk.set_full(true);
+    let batch = |objects: &[v1::Object], deletes: &[Key]| {
+        let deletes = deletes.iter().cloned().map(Ok).collect();
+        Batch::of(
+            "o".into(),
+            objects.iter().map(Object::from_proto).collect(),
+            deletes,
+        )
+    };
+    for _ in 0..2 {
+        let moved = [tap("vm", "red", &["10.0.0.6"]), vrf("blue")];
+        let error = world.core.apply(batch(&moved, &[])).unwrap_err().to_string();
+        assert!(
+            error.starts_with("nothing was changed, because it could not be stored: /disk/weft.redb"),
+            "{error}"
+        );
+        assert!(by_value(&world.engine.tables()) == before);
+        let gone = [key(Kind::Port, "vm"), key(Kind::Vrf, "red")];
+        assert!(matches!(
+            world.core.apply(batch(&[], &gone)),
+            Err(Unavailable::Store(_))
+        ));
+        assert!(by_value(&world.engine.tables()) == before);
+    }
+    disk.set_full(false);
+    world.apply(&[vrf("green")]);
+    let names: Vec<String> = world
+        .stored()
+        .iter()
+        .map(|stored| stored.key.name.to_string())
+        .collect();
+    assert_eq!(names, ["green", "red", "vm"]);
+    let tables = by_value(&world.engine.tables());
+    drop(world);
+    let world = World::restored(disk.store(), Arc::default());
+    assert!(by_value(&world.engine.tables()) == tables);
 }
