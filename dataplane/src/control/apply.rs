@@ -301,6 +301,7 @@ impl State {
             self.count_hop_spec(previous, -1);
         }
         self.touched.hops.insert(id);
+        self.touched.neighbours |= previous.is_some();
         previous
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use weft_packet::Mac;
 use weft_table::PortId;
 
@@ -77,6 +77,13 @@ impl Neighbours {
         let entry = self.entry(port, address, draft);
         entry.wanted = true;
         entry.index
+    }
+
+    /// Only these are needed by tunnels and gateways from now on; others stay as long as they answer.
+    pub fn keep_wanted(&mut self, wanted: &HashSet<u32>) {
+        for entry in self.entries.values_mut() {
+            entry.wanted = wanted.contains(&entry.index);
+        }
     }
 
     /// A packet needs this neighbour.

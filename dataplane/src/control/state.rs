@@ -161,6 +161,8 @@ pub struct Touched {
     pub underlay: bool,
     /// A port came or went, or its link changed: groups look at their members again.
     pub reachability: bool,
+    /// A tunnel or gateway went: its neighbours may not be needed any more.
+    pub neighbours: bool,
     pub targets: bool,
     pub endpoints: bool,
     /// Something that sessions depend on.
@@ -279,6 +281,9 @@ impl State {
             self.touch_tunnels();
         }
         self.rebuild_hops();
+        if std::mem::take(&mut self.touched.neighbours) {
+            self.release_neighbours();
+        }
         let vrfs: Vec<_> = self.touched.vrfs.drain().collect();
         for id in vrfs {
             let vrf = self.vrfs.get_mut(&id).map(|entry| {

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, time::Instant};
 
+use hashbrown::HashSet;
 use ipnet::IpNet;
 use weft_packet::{Mac, tunnel::Template};
 use weft_table::{NextHopId, PortId, VrfId};
@@ -55,6 +56,19 @@ impl State {
         for route in routes {
             self.changed(route);
         }
+    }
+
+    /// Neighbours of tunnels and gateways that are gone are not asked for any longer than they answer.
+    pub fn release_neighbours(&mut self) {
+        let mut wanted = HashSet::new();
+        for (_, hop) in self.draft.next_hops.iter() {
+            match hop.as_deref() {
+                Some(NextHop::Tunnel { paths, .. }) => wanted.extend(paths.iter().map(|path| path.neighbour)),
+                Some(NextHop::Gateway(Some(neighbour))) => _ = wanted.insert(*neighbour),
+                _ => {}
+            }
+        }
+        self.neighbours.keep_wanted(&wanted);
     }
 
     /// Every tunnel and gateway is resolved again with the next snapshot.
