@@ -41,6 +41,13 @@ impl Default for Settings {
     }
 }
 
+/// Can a weftd have this much memory from hugepages of 2 MiB now?
+pub fn hugepages_are_free(mib: u64) -> bool {
+    let free =
+        fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").unwrap_or_default();
+    free.trim().parse::<u64>().is_ok_and(|pages| 2 * pages >= mib)
+}
+
 /// What a program said.
 #[derive(Debug)]
 pub struct Reply {

@@ -1,7 +1,7 @@
 //! Two workers share the traffic, the flow table and the books.
 
 use weft_tests::{
-    host::{Container, Host, Settings, TapPort, number, rows},
+    host::{Container, Host, Settings, TapPort, hugepages_are_free, number, rows},
     lone::tenants,
     world::{World, in_world},
 };
@@ -25,6 +25,7 @@ impl World for TwoWorkers {
             "pair",
             &Settings {
                 workers: vec![0, 1],
+                hugepages: hugepages_are_free(256),
                 ..Settings::default()
             },
         );

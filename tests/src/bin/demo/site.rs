@@ -11,9 +11,9 @@ use weft_tests::{
     eventually,
     frame::{Packet, tagged},
     guest::{Guest, Settings as GuestSettings},
-    host::{Container, Host, Settings, TapPort, program, run_directory},
+    host::{Container, Host, Settings, TapPort, hugepages_are_free, program, run_directory},
     lone::{GATEWAY, tenants},
-    namespace::{self, Namespace},
+    namespace::Namespace,
     wire::Wire,
 };
 
@@ -46,7 +46,7 @@ impl Site {
     /// Builds everything but waits for no guest.
     pub fn build() -> Self {
         title("Two hosts, each a network namespace with its own weftd");
-        let hugepages = free_hugepages() >= 256;
+        let hugepages = hugepages_are_free(512);
         println!(
             "  memory from {}",
             if hugepages {
@@ -415,13 +415,6 @@ impl Site {
         }
         answered
     }
-}
-
-fn free_hugepages() -> u64 {
-    namespace::run("cat /sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages 2>/dev/null || echo 0")
-        .trim()
-        .parse()
-        .unwrap_or(0)
 }
 
 /// A trunk of red with one sub-interface; the test holds the far end and tags by hand.
