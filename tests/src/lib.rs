@@ -1,9 +1,10 @@
 //! Whole-system tests of weft: worlds of namespaces, guests and wires, in a few words.
 //!
-//! What lives here: the harness ([`world`], [`host`], [`guest`], [`vhost`], [`wire`]) and a model of the bytes that
-//! must be on the wire ([`frame`]). The scenarios themselves are in `scenarios/`, run by `weft-system-test`; the demo
-//! is `bin/demo`. They start the real weftd and speak to it through the real CLI.
+//! What lives here: the harness ([`world`], [`host`], [`container`], [`guest`], [`vhost`], [`wire`]) and a model of the
+//! bytes that must be on the wire ([`frame`]). The scenarios themselves are in `scenarios/`, run by `weft-system-test`;
+//! the demo is `bin/demo`. They start the real weftd and speak to it through the real CLI.
 
+pub mod container;
 pub mod frame;
 pub mod guest;
 pub mod host;

@@ -9,8 +9,9 @@
 //! ```
 
 use crate::{
+    container::TapPort,
     frame::{Mac, Outer, Packet, Tunnel, address, mac},
-    host::{Host, Settings, TapPort},
+    host::{Host, Settings},
     namespace::Namespace,
     wire::{Neighbour, Wire},
     world::World,

@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
 };
 
 use crate::{host::run_number, sys, wire::Wire};
@@ -59,6 +59,19 @@ impl Namespace {
         command
     }
 
+    /// A command that runs in it until it ends or is dropped.
+    pub fn background(&self, line: &str) -> Background {
+        let mut words = line.split_whitespace();
+        let mut command = self.command(words.next().unwrap_or_default());
+        command
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = sys::end_with_us(&mut command).spawn();
+        Background(child.unwrap_or_else(|error| panic!("{line}: {error}")))
+    }
+
     /// Sends and receives raw frames on one of its interfaces.
     pub fn wire(&self, interface: &str) -> Wire {
         let (path, name) = (self.path(), interface.to_owned());
@@ -81,6 +94,23 @@ impl Namespace {
             ));
             namespace.run(&format!("ip link set {interface} up"));
         }
+    }
+}
+
+/// A command that ends with the scenario, however that ends.
+pub struct Background(Child);
+
+impl Background {
+    /// Waits for its end; did it do what it should?
+    pub fn succeeds(&mut self) -> bool {
+        self.0.wait().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,8 +1,8 @@
 //! Containers of one host, by sessions and by the FIB alone.
 
 use weft_tests::{
+    container::TapPort,
     frame::{Mac, Packet, tcp},
-    host::TapPort,
     lone::{APP, BLUE, GATEWAY, Lone, WEB, test_mac},
     wire::Wire,
     world::in_world,

@@ -1,8 +1,8 @@
 //! Fragments of tenants' packets: by the FIB in packet mode, refused with a reason where sessions need ports.
 
 use weft_tests::{
+    container::TapPort,
     frame::{MORE_FRAGMENTS, Packet, protocol},
-    host::TapPort,
     lone::{GATEWAY, Lone, WEB, test_mac},
     world::in_world,
 };

@@ -1,8 +1,9 @@
 //! The host's own traffic over an uplink that weft has taken: through `weft0`, and answered once.
 
 use weft_tests::{
+    container::TapPort,
     frame::{Packet, address, arp_reply, arp_request, difference},
-    host::{Host, Settings, TapPort},
+    host::{Host, Settings},
     lone::{GATEWAY, ROUTER, UPLINK, WEB, tenants},
     namespace::Namespace,
     wire::{Neighbour, Wire},
@@ -134,12 +135,8 @@ fn the_host_reaches_the_underlay() {
     in_world(|world: &mut WithHost| {
         for (near, far) in [("198.18.0.1", "198.18.0.2"), ("fd00:198::1", "fd00:198::2")] {
             let v6 = far.contains(':');
-            let mut ping = world.host.namespace.command("ping");
-            let mut ping = ping
-                .args(["-n", "-c", "1", "-W", "5", "-I", near, far])
-                .stdout(std::process::Stdio::null())
-                .spawn()
-                .expect("ping starts");
+            let line = format!("ping -n -c 1 -W 5 -I {near} {far}");
+            let mut ping = world.host.namespace.background(&line);
             let request = weft_tests::eventually("the host's ping crosses the uplink", || {
                 let frame = world.router.next(std::time::Duration::from_millis(500))?.bytes;
                 let echo = if v6 {
@@ -176,10 +173,7 @@ fn the_host_reaches_the_underlay() {
             };
             reply[sum..sum + 2].copy_from_slice(&new.to_be_bytes());
             world.router.send(&reply);
-            assert!(
-                ping.wait().expect("ping ends").success(),
-                "the host's ping to {far} is answered"
-            );
+            assert!(ping.succeeds(), "the host's ping to {far} is answered");
         }
     });
 }

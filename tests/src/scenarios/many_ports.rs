@@ -3,8 +3,9 @@
 use std::os::unix::net::UnixListener;
 
 use weft_tests::{
+    container::TapPort,
     frame::{Mac, Packet},
-    host::{Host, Settings, TapPort},
+    host::{Host, Settings},
     lone::GATEWAY,
     namespace::Namespace,
     vhost::{FrontEnd, PLAIN},

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use weft_tests::{
+    container::TapPort,
     frame::Packet,
-    host::TapPort,
     lone::{GATEWAY, Lone, WEB, test_mac, ways},
     wire::Wire,
     world::in_world,

@@ -1,8 +1,8 @@
 //! What containers and guests leave to their network card: checksums and segmentation (virtio 1.2, section 5.1.6).
 
 use weft_tests::{
+    container::TapPort,
     frame::{Mac, Packet, difference, partial_checksum, tcp},
-    host::TapPort,
     lone::{APP, GATEWAY, Lone, ROUTER, UPLINK, WEB, test_mac, ways},
     sys::Offload,
     world::in_world,

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use weft_tests::{
+    container::TapPort,
     frame::{Mac, Outer, Packet, Tunnel, protocol, tagged, tcp},
-    host::TapPort,
     lone::{APP, GATEWAY, Lone, RED_VNI, ROUTER, UPLINK, WEB, Way, encapsulation, ways},
     wire::{Neighbour, Wire},
     world::in_world,

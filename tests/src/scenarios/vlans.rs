@@ -1,8 +1,8 @@
 //! VLAN sub-interfaces, trunks, and tags that nobody knows.
 
 use weft_tests::{
+    container::TapPort,
     frame::{Packet, arp_reply, arp_request, ethertype, tagged, tagged_as},
-    host::TapPort,
     lone::{APP, GATEWAY, Lone, WEB, test_mac},
     wire::Wire,
     world::in_world,
