@@ -92,18 +92,25 @@ fn port() -> impl Strategy<Value = v1::Port> {
         trunk,
         vec(any::<u32>(), 0..3),
         text(),
+        vec(
+            (text(), text()).prop_map(|(address, mac)| v1::Neighbour { address, mac }),
+            0..3,
+        ),
     )
         .prop_map(
-            |(device, vrf, mac, addresses, mtu, packet_mode, trunk, workers, host_interface)| v1::Port {
-                device,
-                vrf,
-                mac,
-                addresses,
-                mtu,
-                packet_mode,
-                trunk,
-                workers,
-                host_interface,
+            |(device, vrf, mac, addresses, mtu, packet_mode, trunk, workers, host_interface, neighbours)| {
+                v1::Port {
+                    device,
+                    vrf,
+                    mac,
+                    addresses,
+                    mtu,
+                    packet_mode,
+                    trunk,
+                    workers,
+                    host_interface,
+                    neighbours,
+                }
             },
         )
 }

@@ -74,6 +74,8 @@ pub struct PortSpec {
     pub workers: Vec<WorkerId>,
     /// Uplinks: name of the host's own tap.
     pub host_interface: Option<String>,
+    /// Uplinks: neighbours that are known beforehand, neither asked for nor learned.
+    pub neighbours: Vec<(IpAddr, Mac)>,
 }
 
 /// What is behind a port.

@@ -44,6 +44,7 @@ fn port(name: &str, device: DeviceSpec, vrf: VrfId) -> PortSpec {
         trunk: Vec::new(),
         workers: Vec::new(),
         host_interface: None,
+        neighbours: Vec::new(),
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Port {
     pub workers: Vec<u16>,
     /// Uplinks: the host's tap.
     pub host_interface: Option<String>,
+    /// Uplinks: neighbours that are known beforehand.
+    pub neighbours: Vec<(IpAddr, Mac)>,
 }
 
 /// What is behind a port.
@@ -236,6 +238,7 @@ impl Port {
                 return Err(host_at.error(message, "only uplinks (vrf: underlay) have a host interface"));
             }
         };
+        let neighbours = Self::neighbours(&at.field("neighbours"), uplink, &addresses, &port.neighbours)?;
         let packet_mode = port.packet_mode;
         Ok(Port {
             device,
@@ -247,7 +250,43 @@ impl Port {
             trunk,
             workers,
             host_interface,
+            neighbours,
         })
+    }
+
+    fn neighbours(
+        at: &At,
+        uplink: bool,
+        own: &[IpNet],
+        proto: &[v1::Neighbour],
+    ) -> Result<Vec<(IpAddr, Mac)>, FieldError> {
+        if !uplink && !proto.is_empty() {
+            return Err(at.error(
+                "are given, but the port leads to a tenant",
+                "only uplinks (vrf: underlay) have neighbours; a route's next hop names the MAC behind a tenant's port",
+            ));
+        }
+        let mut neighbours: Vec<(IpAddr, Mac)> = Vec::with_capacity(proto.len());
+        for (index, neighbour) in proto.iter().enumerate() {
+            let at = at.index(index);
+            let address_at = at.field("address");
+            let address = text::address(&address_at, &neighbour.address)?;
+            if own.iter().any(|own| own.addr() == address) {
+                let message = format!("{address} is the port's own address");
+                return Err(address_at.error(message, "name another station of the link"));
+            }
+            if !own.iter().any(|own| own.contains(&address)) {
+                let message = format!("{address} is in none of the port's subnets");
+                let help = "name an address inside the subnet of one of the port's addresses";
+                return Err(address_at.error(message, help));
+            }
+            if neighbours.iter().any(|(known, _)| *known == address) {
+                let message = format!("{address} is listed twice");
+                return Err(address_at.error(message, "remove one of the two"));
+            }
+            neighbours.push((address, text::mac(&at.field("mac"), &neighbour.mac)?));
+        }
+        Ok(neighbours)
     }
 
     fn addresses(at: &At, uplink: bool, texts: &[String]) -> Result<Vec<IpNet>, FieldError> {
@@ -316,6 +355,10 @@ impl Port {
             vlan: (*vlan).into(),
             vrf: vrf.to_string(),
         };
+        let neighbour = |(address, mac): &(IpAddr, Mac)| v1::Neighbour {
+            address: address.to_string(),
+            mac: mac.to_string(),
+        };
         v1::Port {
             device: Some(self.device.to_proto()),
             vrf: self.vrf.to_string(),
@@ -326,6 +369,7 @@ impl Port {
             trunk: self.trunk.iter().map(trunk).collect(),
             workers: self.workers.iter().map(|worker| u32::from(*worker)).collect(),
             host_interface: self.host_interface.clone().unwrap_or_default(),
+            neighbours: self.neighbours.iter().map(neighbour).collect(),
         }
     }
 

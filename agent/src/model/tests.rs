@@ -164,6 +164,18 @@ fn ports_that_are_wrong() {
         vlan,
         vrf: vrf.into(),
     };
+    let neighbours = |neighbours: &[(&str, &str)]| {
+        let neighbour = |(address, mac): &(&str, &str)| v1::Neighbour {
+            address: address.to_string(),
+            mac: mac.to_string(),
+        };
+        let neighbours = neighbours.iter().map(neighbour).collect();
+        with_port(uplink("u", "198.18.0.1/24"), |p| p.neighbours = neighbours)
+    };
+    let (near, far) = (
+        ("198.18.0.2", "02:00:00:00:00:02"),
+        ("198.18.1.2", "02:00:00:00:00:02"),
+    );
     insta::assert_snapshot!(
         "ports",
         report(&[
@@ -200,6 +212,14 @@ fn ports_that_are_wrong() {
             uplink("u", "198.18.0.0/24"),
             uplink("u", "198.18.0.255/24"),
             with_port(uplink("u", "198.18.0.1/24"), |p| p.host_interface = "a b".into()),
+            neighbours(&[near, far]),
+            neighbours(&[("fd00::2", near.1)]),
+            neighbours(&[near, near]),
+            neighbours(&[("198.18.0.1", near.1)]),
+            neighbours(&[("", near.1)]),
+            neighbours(&[(near.0, "")]),
+            neighbours(&[(near.0, "ff:ff:ff:ff:ff:ff")]),
+            changed(|p| p.neighbours = vec![v1::Neighbour::default()]),
             changed(|p| {
                 p.device = Some(v1::port::Device::Tap(v1::TapDevice {
                     interface: "t".into(),
@@ -382,9 +402,14 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
         ),
         proptest::collection::vec(number(), 0..3),
         text(&["", "", "weft0"]),
+        proptest::collection::vec(
+            (text(&["198.18.0.2", "fd00::3", "fd00::4"]), mac())
+                .prop_map(|(address, mac)| v1::Neighbour { address, mac }),
+            0..3,
+        ),
     )
         .prop_map(
-            |(device, vrf, mac, addresses, mtu, packet_mode, trunk, workers, host_interface)| {
+            |(device, vrf, mac, addresses, mtu, packet_mode, trunk, workers, host_interface, neighbours)| {
                 Proto::Port(v1::Port {
                     device: Some(device),
                     vrf,
@@ -395,6 +420,7 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
                     trunk,
                     workers,
                     host_interface,
+                    neighbours,
                 })
             },
         );

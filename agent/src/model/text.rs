@@ -153,11 +153,21 @@ pub fn interface_address(at: &At, text: &str) -> Result<IpNet, FieldError> {
 /// The MAC of one station, or none.
 pub fn optional_mac(at: &At, text: &str) -> Result<Option<Mac>, FieldError> {
     if text.is_empty() {
-        return Ok(None);
+        Ok(None)
+    } else {
+        mac(at, text).map(Some)
     }
+}
+
+/// The MAC of one station.
+pub fn mac(at: &At, text: &str) -> Result<Mac, FieldError> {
     let mac: Mac = text.parse().map_err(|_| {
         at.error(
-            format!("`{text}` is no MAC address"),
+            if text.is_empty() {
+                "is missing".into()
+            } else {
+                format!("`{text}` is no MAC address")
+            },
             "write six octets, such as 52:54:00:12:34:56",
         )
     })?;
@@ -166,7 +176,7 @@ pub fn optional_mac(at: &At, text: &str) -> Result<Option<Mac>, FieldError> {
         let help = "name one station: the lowest bit of the first octet is 0, and not all octets are";
         return Err(at.error(format!("{mac} is {what}"), help));
     }
-    Ok(Some(mac))
+    Ok(mac)
 }
 
 /// A VLAN that must be there.

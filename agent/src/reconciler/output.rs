@@ -184,6 +184,7 @@ fn of_port(graph: &Graph, node: &Node, name: &str, port: &Port) -> Option<PortSp
         trunk: vlans.zip(&node.needs[trunk_at..]).filter_map(known).collect(),
         workers: port.workers.iter().map(|worker| WorkerId(*worker)).collect(),
         host_interface: port.host_interface.clone(),
+        neighbours: port.neighbours.clone(),
     })
 }
 

@@ -1,7 +1,8 @@
 //! Underlay neighbours: who is asked for, what they answered, when to ask again.
 //!
 //! Answers are learned by the workers and arrive here over a ring; requests leave by a worker's ring. Reachable
-//! neighbours are asked again before anybody misses them (RFC 4861, section 7.3; RFC 1122, section 2.3.2.1).
+//! neighbours are asked again before anybody misses them (RFC 4861, section 7.3; RFC 1122, section 2.3.2.1). Those that
+//! the configuration names are known beforehand: never asked for, and no answer changes them.
 
 use std::{
     net::IpAddr,
@@ -39,6 +40,8 @@ struct Entry {
     mac: Option<Mac>,
     /// A tunnel or gateway needs it: it is never given up.
     wanted: bool,
+    /// The configuration says where it is.
+    configured: bool,
     attempts: u32,
     next: Instant,
 }
@@ -89,7 +92,12 @@ impl Neighbours {
     /// A packet needs this neighbour.
     pub fn demand(&mut self, port: PortId, address: IpAddr, draft: &mut Snapshot) {
         if self.entries.len() < MOST_ON_DEMAND
-            || self.entries.values().filter(|e| !e.wanted).count() < MOST_ON_DEMAND
+            || self
+                .entries
+                .values()
+                .filter(|e| !e.wanted && !e.configured)
+                .count()
+                < MOST_ON_DEMAND
         {
             self.entry(port, address, draft);
         }
@@ -111,15 +119,43 @@ impl Neighbours {
                 index,
                 mac: None,
                 wanted: false,
+                configured: false,
                 attempts: 0,
                 next: Instant::now(),
             }
         })
     }
 
+    /// Exactly these neighbours of an uplink are known beforehand from now on. Those that were and are no longer stay
+    /// where they are while they answer.
+    pub fn configure(&mut self, port: &Port, known: &[(IpAddr, Mac)], draft: &mut Snapshot) {
+        let listed = |address: IpAddr| known.iter().any(|(listed, _)| *listed == address);
+        for ((_, _), entry) in self
+            .entries
+            .iter_mut()
+            .filter(|((uplink, address), entry)| *uplink == port.id && entry.configured && !listed(*address))
+        {
+            entry.configured = false;
+            entry.attempts = 0;
+            entry.next = Instant::now();
+        }
+        for &(address, mac) in known {
+            let entry = self.entry(port.id, address, draft);
+            entry.configured = true;
+            entry.mac = Some(mac);
+            let index = entry.index as usize;
+            let neighbour = Neighbour {
+                port: Some(port.id),
+                header: Some(L2Header::new(mac, port.mac, port.vlan)),
+            };
+            draft.neighbours.set(index, neighbour);
+        }
+    }
+
     /// Somebody said where an address is. Only those that were asked for are kept.
     pub fn learned(&mut self, port: &Port, address: IpAddr, mac: Mac, draft: &mut Snapshot) -> Effect {
-        let Some(entry) = self.entries.get_mut(&(port.id, address)) else {
+        let entry = self.entries.get_mut(&(port.id, address));
+        let Some(entry) = entry.filter(|entry| !entry.configured) else {
             return Effect::default();
         };
         let previous = entry.mac.replace(mac);
@@ -147,7 +183,11 @@ impl Neighbours {
     pub fn tick(&mut self, now: Instant, draft: &mut Snapshot) -> (Vec<Request>, Effect) {
         let (mut requests, mut effect) = (Vec::new(), Effect::default());
         let mut gone = Vec::new();
-        for (&(port, target), entry) in self.entries.iter_mut().filter(|(_, entry)| entry.next <= now) {
+        for (&(port, target), entry) in self
+            .entries
+            .iter_mut()
+            .filter(|(_, entry)| !entry.configured && entry.next <= now)
+        {
             if entry.attempts >= ATTEMPTS {
                 if entry.mac.take().is_some() {
                     draft.neighbours.set(
@@ -194,7 +234,8 @@ impl Neighbours {
 
     /// When [`tick`](Self::tick) has something to do.
     pub fn next_tick(&self) -> Option<Instant> {
-        self.entries.values().map(|entry| entry.next).min()
+        let asked = self.entries.values().filter(|entry| !entry.configured);
+        asked.map(|entry| entry.next).min()
     }
 
     /// An uplink is gone, its neighbours with it.

@@ -149,6 +149,7 @@ impl State {
             trunk: Vec::new(),
             workers: Vec::new(),
             host_interface: None,
+            neighbours: Vec::new(),
         };
         let entry = PortEntry {
             spec: host_spec,
@@ -235,6 +236,10 @@ impl State {
                 .ports
                 .get(&id)
                 .map(|entry| Arc::new(self.build_port(id, entry)));
+            if let (Some(port), Some(entry)) = (&port, self.ports.get(&id)) {
+                let known = &entry.spec.neighbours;
+                self.neighbours.configure(port, known, &mut self.draft);
+            }
             self.draft.ports.set(id.index(), port);
             // Next hops carry the port's header.
             let named = self

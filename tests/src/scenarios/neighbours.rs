@@ -22,6 +22,7 @@ super::scenarios! {
     an_underlay_neighbour_is_asked_for_and_learned_again: [
         "Neighbours: underlay ARP", "Neighbours: underlay ND", "Next hops: resolve",
     ],
+    a_configured_neighbour_is_neither_asked_for_nor_learned: [],
     arp_for_others_is_dropped_and_counted: [],
 }
 
@@ -202,6 +203,87 @@ fn an_underlay_neighbour_is_asked_for_and_learned_again() {
             world.host.delete("route", "late");
             world.host.delete("tunnelendpoint", "late");
         }
+    });
+}
+
+fn a_configured_neighbour_is_neither_asked_for_nor_learned() {
+    in_world(|world: &mut Lone| {
+        let known = [2, 0, 0, 0, 0x70, 1];
+        let uplink = |neighbours: &str| {
+            format!(
+                "kind: Port\nname: uplink\nspec: {{ethdev: {{device: \"net_af_packet0,iface=u1\"}}, vrf: underlay, \
+                 mac: \"02:00:00:00:aa:01\", mtu: 1600, addresses: [\"198.18.0.1/24\", \"fd00:198::1/64\"], \
+                 neighbours: [{neighbours}]}}\n"
+            )
+        };
+        world.host.apply(&uplink(
+            "{address: 198.18.0.70, mac: \"02:00:00:00:70:01\"}, {address: \"fd00:198::70\", mac: \"02:00:00:00:70:01\"}",
+        ));
+        let far = [
+            ("198.18.0.70", "198.18.0.1", "known-v4", "10.70.4.1"),
+            ("fd00:198::70", "fd00:198::1", "known-v6", "10.70.6.1"),
+        ];
+        for (remote, local, name, inner) in far {
+            world.host.apply(&format!(
+                "kind: TunnelEndpoint\nname: {name}\nspec: {{remote: \"{remote}\", \
+                 encapsulation: ENCAPSULATION_VXLAN}}\n---\nkind: Route\nname: {name}\nspec: {{vrf: red, \
+                 prefix: {inner}/32, next_hop: {{tunnel: {{endpoint: {name}, vni: 100}}}}}}\n"
+            ));
+            let packet = Packet::udp("10.0.0.1:1", &format!("{inner}:1"), b"known");
+            let leaves = |world: &mut Lone| {
+                world.web.send(&packet.frame(GATEWAY, WEB));
+                world.router.receive()
+            };
+            // The first frame on the underlay is the packet itself, no question.
+            let sent = leaves(world);
+            assert_eq!(sent[..6], known, "{}", frame::dump(&sent));
+
+            // Somebody else says that he has the address. He is heard before the question that follows is answered, and
+            // by the control thread before it has done the second of two changes.
+            let liar = [2, 0, 0, 0, 0x70, 2];
+            let lie = if remote.contains(':') {
+                neighbour_advertisement(liar, remote, UPLINK, local, 0x60)
+            } else {
+                arp_reply(liar, remote, UPLINK, local)
+            };
+            world.router.send(&lie);
+            world
+                .router
+                .send(&arp_request(ROUTER, "198.18.0.2", "198.18.0.1"));
+            world
+                .router
+                .expect(&arp_reply(UPLINK, "198.18.0.1", ROUTER, "198.18.0.2"));
+            for number in 1..=2 {
+                world.host.apply(&format!(
+                    "kind: Route\nname: passing\nspec: {{vrf: red, prefix: 10.71.0.{number}/32, \
+                     next_hop: {{discard: {{}}}}}}\n"
+                ));
+            }
+            let sent = leaves(world);
+            assert_eq!(sent[..6], known, "{}", frame::dump(&sent));
+        }
+
+        // No longer configured, it is a neighbour like others: asked for, and found where it says.
+        world.host.apply(&uplink(""));
+        for (remote, local, name, inner) in far {
+            let moved = [2, 0, 0, 0, 0x70, 3];
+            let answer = if remote.contains(':') {
+                neighbour_advertisement(moved, remote, UPLINK, local, 0x60)
+            } else {
+                arp_reply(moved, remote, UPLINK, local)
+            };
+            let packet = Packet::udp("10.0.0.1:1", &format!("{inner}:1"), b"known");
+            weft_tests::eventually("packets follow the neighbour's MAC", || {
+                world.router.send(&answer);
+                world.web.send(&packet.frame(GATEWAY, WEB));
+                let frames = world.router.drain(Duration::from_millis(100));
+                frames.iter().any(|frame| frame[..6] == moved).then_some(())
+            });
+            world.host.delete("route", name);
+            world.host.delete("tunnelendpoint", name);
+        }
+        world.host.delete("route", "passing");
+        world.router.drain(Duration::from_millis(50));
     });
 }
 
