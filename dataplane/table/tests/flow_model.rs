@@ -48,10 +48,10 @@ impl Named for Key6 {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Step {
-    /// Put a session in whose keys have these places in the list of names.
-    Insert(usize, usize),
+    /// Put sessions in whose keys have these places in the list of names; several as a burst.
+    Insert(Vec<(usize, usize)>),
     /// Take out the session that has this key.
     Remove(usize),
     /// A packet of this key.
@@ -66,7 +66,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let name = || 0..NAMES;
     vec(
         prop_oneof![
-            6 => (name(), name()).prop_map(|(forward, reverse)| Step::Insert(forward, reverse)),
+            5 => (name(), name()).prop_map(|names| Step::Insert(vec![names])),
+            1 => vec((name(), name()), 2..40).prop_map(Step::Insert),
             2 => name().prop_map(Step::Remove),
             2 => name().prop_map(Step::Packet),
             2 => Just(Step::Boundary),
@@ -118,7 +119,7 @@ impl<K: Named> Subject<K> {
         self.table.lookup(key, self.table.hash(key))
     }
 
-    fn insert(&mut self, forward: usize, reverse: usize, now: u32) -> Result<Inserted, InsertError> {
+    fn insert(&mut self, names: &[(usize, usize)], now: u32) -> Vec<Result<Inserted, InsertError>> {
         let direction = |name: usize| {
             let key = self.keys[name];
             let decision = Decision::new(name as u64, name as u32 + 1, NO_OBJECT, 1);
@@ -128,12 +129,20 @@ impl<K: Named> Subject<K> {
                 decision,
             }
         };
-        let new = NewSession {
-            forward: direction(forward),
-            reverse: direction(reverse),
-            now,
-        };
-        self.table.insert(&mut self.worker, &new)
+        let new: Vec<_> = names
+            .iter()
+            .map(|(forward, reverse)| NewSession {
+                forward: direction(*forward),
+                reverse: direction(*reverse),
+                now,
+            })
+            .collect();
+        if let [one] = &new[..] {
+            return vec![self.table.insert(&mut self.worker, one)];
+        }
+        let mut results = vec![Err(InsertError::Busy); new.len()];
+        self.table.insert_burst(&mut self.worker, &new, &mut results);
+        results
     }
 }
 
@@ -154,48 +163,50 @@ fn agrees_with_the_model<K: Named>(seed: u64, crowded: bool, steps: &[Step]) {
     let (mut now, mut created, mut expired) = (100, 0, 0);
 
     for step in steps {
-        match *step {
-            Step::Insert(forward, reverse) => {
-                let result = subject.insert(forward, reverse, now);
-                match (held.get(&forward), held.get(&reverse)) {
-                    (Some(direction), _) => assert_eq!(result, Ok(Inserted::Existing(*direction))),
-                    (None, Some(_)) => assert!(
-                        result == Err(InsertError::Conflict)
-                            || result == Err(InsertError::Full)
-                                && sessions.len() + resting.len() >= SESSIONS as usize,
-                        "{result:?}"
-                    ),
-                    (None, None) => match result {
-                        Ok(Inserted::New(direction)) => {
-                            assert!(direction.is_initiator());
-                            assert!(
-                                !resting.contains(&direction.session()),
-                                "used again within the burst"
-                            );
-                            let known = Known {
-                                forward,
-                                reverse,
-                                seen: now,
-                            };
-                            assert!(sessions.insert(direction.session(), known).is_none());
-                            held.insert(forward, direction);
-                            if forward != reverse {
-                                held.insert(reverse, direction.peer());
+        match step {
+            Step::Insert(names) => {
+                let results = subject.insert(names, now);
+                for (&(forward, reverse), result) in names.iter().zip(results) {
+                    match (held.get(&forward), held.get(&reverse)) {
+                        (Some(direction), _) => assert_eq!(result, Ok(Inserted::Existing(*direction))),
+                        (None, Some(_)) => assert!(
+                            result == Err(InsertError::Conflict)
+                                || result == Err(InsertError::Full)
+                                    && sessions.len() + resting.len() >= SESSIONS as usize,
+                            "{result:?}"
+                        ),
+                        (None, None) => match result {
+                            Ok(Inserted::New(direction)) => {
+                                assert!(direction.is_initiator());
+                                assert!(
+                                    !resting.contains(&direction.session()),
+                                    "used again within the burst"
+                                );
+                                let known = Known {
+                                    forward,
+                                    reverse,
+                                    seen: now,
+                                };
+                                assert!(sessions.insert(direction.session(), known).is_none());
+                                held.insert(forward, direction);
+                                if forward != reverse {
+                                    held.insert(reverse, direction.peer());
+                                }
+                                created += 1;
                             }
-                            created += 1;
-                        }
-                        Err(InsertError::Full) => {
-                            assert!(
-                                sessions.len() + resting.len() >= SESSIONS as usize,
-                                "full too early"
-                            );
-                        }
-                        other => panic!("{other:?}"),
-                    },
+                            Err(InsertError::Full) => {
+                                assert!(
+                                    sessions.len() + resting.len() >= SESSIONS as usize,
+                                    "full too early"
+                                );
+                            }
+                            other => panic!("{other:?}"),
+                        },
+                    }
                 }
             }
             Step::Remove(name) => {
-                let Some(session) = held.get(&name).map(|direction| direction.session()) else {
+                let Some(session) = held.get(name).map(|direction| direction.session()) else {
                     continue;
                 };
                 assert_eq!(subject.table.remove(&mut subject.worker, session), Removed::Done);
@@ -209,7 +220,7 @@ fn agrees_with_the_model<K: Named>(seed: u64, crowded: bool, steps: &[Step]) {
                 resting.insert(session);
             }
             Step::Packet(name) => {
-                let found = subject.lookup(&subject.keys[name]);
+                let found = subject.lookup(&subject.keys[*name]);
                 if let Some(direction) = subject.table.get(found) {
                     direction.count(1, 100, now);
                     sessions.get_mut(&found.session()).unwrap().seen = now;

@@ -10,9 +10,15 @@ use super::{
     index::{DirectionIndex, SessionIndex},
     key::Key,
     table::{FlowTable, WorkerFlows, add_own, state},
-    tags::prefetch,
+    tags::prefetch_to_write,
 };
 use crate::sync::{Ordering, fence};
+
+/// Sessions put in between two passes.
+const BLOCK: usize = 32;
+
+/// How many sessions ahead memory is asked for when they are put in one by one.
+const AHEAD: usize = 3;
 
 /// One direction of a session to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,10 +105,73 @@ impl<K: Key> FlowTable<K> {
     /// If the forward key is there already, its session is the packet's, whatever this one would have been. If only
     /// the reverse key is there, it is a [`InsertError::Conflict`]. A session whose two keys are equal has one entry.
     pub fn insert(&self, worker: &mut WorkerFlows, new: &NewSession<K>) -> Result<Inserted, InsertError> {
-        // On their way while the session is filled.
-        prefetch(self.bucket(self.primary(new.forward.hash)));
-        prefetch(self.bucket(self.primary(new.reverse.hash)));
-        let Some(number) = worker.sessions.take(&self.sessions, &self.domain) else {
+        // On their way while the session is filled; and those of a session to come.
+        self.prefetch_buckets(new);
+        if let Some(number) = worker.sessions.peek(AHEAD) {
+            self.prefetch_to_fill(SessionIndex(number));
+        }
+        let filled = self.reserve(worker).inspect(|session| self.fill(*session, new));
+        self.settle(worker, filled, new)
+    }
+
+    /// [`Self::insert`] of a burst's sessions, in the order given, in passes that each ask for the memory of the next.
+    /// Of two with the same key the second finds the first.
+    ///
+    /// # Panics
+    /// If the slices are not of one length.
+    pub fn insert_burst(
+        &self,
+        worker: &mut WorkerFlows,
+        new: &[NewSession<K>],
+        results: &mut [Result<Inserted, InsertError>],
+    ) {
+        assert_eq!(new.len(), results.len(), "a burst's arrays are of one length");
+        for (new, results) in new.chunks(BLOCK).zip(results.chunks_mut(BLOCK)) {
+            let mut sessions = [None; BLOCK];
+            for (new, session) in new.iter().zip(&mut sessions) {
+                self.prefetch_buckets(new);
+                *session = self.reserve(worker);
+                if let Some(session) = *session {
+                    self.prefetch_to_fill(session);
+                }
+            }
+            for (new, session) in new.iter().zip(sessions) {
+                if let Some(session) = session {
+                    self.fill(session, new);
+                }
+            }
+            for ((new, session), result) in new.iter().zip(sessions).zip(results) {
+                // One of before may have given its number back.
+                let filled =
+                    session.or_else(|| self.reserve(worker).inspect(|session| self.fill(*session, new)));
+                *result = self.settle(worker, filled, new);
+            }
+        }
+    }
+
+    fn prefetch_buckets(&self, new: &NewSession<K>) {
+        prefetch_to_write(self.bucket(self.primary(new.forward.hash)));
+        prefetch_to_write(self.bucket(self.primary(new.reverse.hash)));
+    }
+
+    /// A number that is nobody's.
+    #[inline(always)]
+    fn reserve(&self, worker: &mut WorkerFlows) -> Option<SessionIndex> {
+        worker
+            .sessions
+            .take(&self.sessions, &self.domain)
+            .map(SessionIndex)
+    }
+
+    /// Links a session that was filled, or finds the one that is there.
+    #[inline(always)]
+    fn settle(
+        &self,
+        worker: &mut WorkerFlows,
+        filled: Option<SessionIndex>,
+        new: &NewSession<K>,
+    ) -> Result<Inserted, InsertError> {
+        let Some(session) = filled else {
             let found = self.lookup(&new.forward.key, new.forward.hash);
             return if found.is_some() {
                 Ok(Inserted::Existing(found))
@@ -110,15 +179,10 @@ impl<K: Key> FlowTable<K> {
                 Err(InsertError::Full)
             };
         };
-        if let Some(next) = worker.sessions.peek() {
-            self.prefetch_session(SessionIndex(next));
-        }
-        let session = SessionIndex(number);
-        self.fill(session, new);
         let result = self.link(worker, session, new);
         match result {
             Ok(Inserted::New(_)) => add_own(&self.counters[worker.worker].created, 1),
-            _ => worker.sessions.give_back(number, &self.sessions),
+            _ => worker.sessions.give_back(session.0, &self.sessions),
         }
         result
     }

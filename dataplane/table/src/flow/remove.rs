@@ -5,6 +5,7 @@ use super::{
     index::{DirectionIndex, SessionIndex},
     key::Key,
     table::{FlowTable, WorkerFlows, add_own, state},
+    tags::prefetch_to_write,
     tcp::TcpState,
 };
 use crate::sync::Ordering;
@@ -23,26 +24,62 @@ pub enum Removed {
 /// How many sessions a sweep asks for ahead.
 const AHEAD: u32 = 8;
 
+/// How many sessions a sweep finds idle before it takes them out, while their buckets come.
+const BLOCK: usize = 16;
+
+/// A session that is to be taken out.
+#[derive(Clone, Copy)]
+struct Leaver {
+    session: SessionIndex,
+    /// Its record's state: another life has another.
+    state: u32,
+    hashes: [u64; 2],
+}
+
 impl<K: Key> FlowTable<K> {
     /// Takes a session out, both directions as one step. Its number is used again after a grace period.
     pub fn remove(&self, worker: &mut WorkerFlows, session: SessionIndex) -> Removed {
-        let record = &self.records[session.index()];
-        let live = record.state.load(Ordering::Acquire);
-        if !state::is_live(live) {
+        let state = self.records[session.index()].state.load(Ordering::Acquire);
+        if !self.leave(session, state) {
             return Removed::NotThere;
         }
-        let leaving = live & !state::MASK | state::LEAVING;
-        if record
-            .state
-            .compare_exchange(live, leaving, Ordering::AcqRel, Ordering::Relaxed)
-            .is_err()
-        {
-            return Removed::NotThere;
-        }
-        let hashes = [session.initiator(), session.reverse()]
-            .map(|direction| self.hash(&self.direction(direction).key()));
+        let hashes = self.hashes(session);
+        self.take_out(
+            worker,
+            &Leaver {
+                session,
+                state,
+                hashes,
+            },
+        )
+    }
+
+    /// Whether it falls to the caller to take this life of a session out.
+    fn leave(&self, session: SessionIndex, state: u32) -> bool {
+        let leaving = state & !state::MASK | state::LEAVING;
+        state::is_live(state)
+            && self.records[session.index()]
+                .state
+                .compare_exchange(state, leaving, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    #[inline(always)]
+    fn hashes(&self, session: SessionIndex) -> [u64; 2] {
+        [session.initiator(), session.reverse()].map(|direction| self.hash(&self.direction(direction).key()))
+    }
+
+    /// Takes out what [`Self::leave`] gave to the caller.
+    fn take_out(&self, worker: &mut WorkerFlows, leaver: &Leaver) -> Removed {
+        let Leaver {
+            session,
+            state,
+            hashes,
+        } = *leaver;
         let Some(held) = self.lock(self.primary(hashes[0]), self.primary(hashes[1])) else {
-            record.state.store(live, Ordering::Release);
+            self.records[session.index()]
+                .state
+                .store(state, Ordering::Release);
             return Removed::Busy;
         };
         self.unlink(worker, hashes[0], session.initiator());
@@ -104,18 +141,36 @@ impl<K: Key> FlowTable<K> {
             return 0;
         }
         let slots = slots.min(used);
-        let start = self.cursor.fetch_add(slots, Ordering::Relaxed) % used;
+        let mut place = self.cursor.fetch_add(slots, Ordering::Relaxed) % used;
         let mut expired = 0;
-        for offset in 0..slots {
-            let at =
-                |offset: u32| SessionIndex(((u64::from(start) + u64::from(offset)) % u64::from(used)) as u32);
-            self.prefetch_session(at(offset + AHEAD));
-            let session = at(offset);
-            if state::is_live(self.records[session.index()].state.load(Ordering::Acquire))
-                && self.idle(session, now) > self.timeout(session, &timeout)
-                && self.remove(worker, session) == Removed::Done
-            {
-                expired += 1;
+        let mut leavers = [None; BLOCK];
+        let mut count = 0;
+        for looked in 1..=slots {
+            if place + AHEAD < used {
+                self.prefetch_session(SessionIndex(place + AHEAD));
+            }
+            let session = SessionIndex(place);
+            place = if place + 1 < used { place + 1 } else { 0 };
+            let state = self.records[session.index()].state.load(Ordering::Acquire);
+            if state::is_live(state) && self.idle(session, now) > self.timeout(session, &timeout) {
+                let hashes = self.hashes(session);
+                for hash in hashes {
+                    prefetch_to_write(self.bucket(self.primary(hash)));
+                }
+                leavers[count] = Some(Leaver {
+                    session,
+                    state,
+                    hashes,
+                });
+                count += 1;
+            }
+            if count == BLOCK || looked == slots {
+                for leaver in leavers[..count].iter().flatten() {
+                    let done = self.leave(leaver.session, leaver.state)
+                        && self.take_out(worker, leaver) == Removed::Done;
+                    expired += u32::from(done);
+                }
+                count = 0;
             }
         }
         if expired > 0 {

@@ -11,7 +11,7 @@ use super::{
     index::{DirectionIndex, SessionIndex},
     key::Key,
     pool::{Cache, Pool},
-    tags::prefetch,
+    tags::{prefetch, prefetch_to_write},
     tcp::{self, Seen, TcpState},
 };
 use crate::{
@@ -234,6 +234,7 @@ impl<K: Key> FlowTable<K> {
     }
 
     /// Finds the directions of a burst, in passes that each ask for the memory of the next: buckets, then directions.
+    /// What was found is in the first level of cache afterwards.
     ///
     /// # Panics
     /// If the slices are not of one length.
@@ -248,7 +249,7 @@ impl<K: Key> FlowTable<K> {
             .zip(found.chunks_mut(BLOCK))
         {
             for hash in hashes {
-                prefetch(self.bucket(self.primary(*hash)));
+                self.prefetch(*hash);
             }
             // One bit a key whose first bucket does not settle it.
             let mut unsettled = 0u64;
@@ -262,7 +263,7 @@ impl<K: Key> FlowTable<K> {
                     continue;
                 }
                 *found = bucket.number(matches.trailing_zeros() as usize);
-                self.prefetch(*found);
+                self.prefetch_direction(*found);
             }
             for (position, ((key, hash), found)) in keys.iter().zip(hashes).zip(found.iter_mut()).enumerate()
             {
@@ -278,9 +279,16 @@ impl<K: Key> FlowTable<K> {
         }
     }
 
+    /// Asks for the memory in which a key of this hash is looked up: best as soon as the hash is known, with other
+    /// work to do before the lookup.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u64) {
+        prefetch(self.bucket(self.primary(hash)));
+    }
+
     /// Asks for a direction's memory ahead of its use.
     #[inline(always)]
-    pub(super) fn prefetch(&self, direction: DirectionIndex) {
+    fn prefetch_direction(&self, direction: DirectionIndex) {
         let direction = self.entry(direction);
         prefetch(direction);
         if size_of::<Direction<K>>() > 64 {
@@ -288,12 +296,25 @@ impl<K: Key> FlowTable<K> {
         }
     }
 
+    /// Asks for the memory of a session that will be filled.
+    #[inline(always)]
+    pub(super) fn prefetch_to_fill(&self, session: SessionIndex) {
+        prefetch_to_write(&self.records[session.index()]);
+        for direction in [session.initiator(), session.reverse()] {
+            let direction = self.entry(direction);
+            prefetch_to_write(direction);
+            if size_of::<Direction<K>>() > 64 {
+                prefetch_to_write(direction.second_line());
+            }
+        }
+    }
+
     /// Asks for all memory of a session ahead of its use.
     #[inline(always)]
     pub(super) fn prefetch_session(&self, session: SessionIndex) {
         prefetch(&self.records[session.index()]);
-        self.prefetch(session.initiator());
-        self.prefetch(session.reverse());
+        self.prefetch_direction(session.initiator());
+        self.prefetch_direction(session.reverse());
     }
 
     /// One direction.

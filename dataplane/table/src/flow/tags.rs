@@ -46,13 +46,29 @@ fn plain(words: [u64; 3], tag: u16) -> u32 {
 /// Asks for a cache line ahead of its use.
 #[inline(always)]
 pub(super) fn prefetch<T>(value: &T) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch of a valid reference reads nothing and cannot fault.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch(std::ptr::from_ref(value).cast(), _MM_HINT_T0);
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = value;
+}
+
+/// Asks for a cache line that will be written: other cores give it up, so that the store need not ask again.
+#[inline(always)]
+pub(super) fn prefetch_to_write<T>(value: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: PREFETCHW reads nothing and cannot fault; a processor that lacks it takes it for a no-op.
+    unsafe {
+        std::arch::asm!(
+            "prefetchw [{line}]",
+            line = in(reg) std::ptr::from_ref(value),
+            options(nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = value;
 }
 
