@@ -1,1 +1,23 @@
-//! x
+//! weft's benchmarks: one file a subject, on one harness.
+//!
+//! [`BENCHMARKS`] lists them; `./dev bench NAME` prepares the machine and runs one. What they share is in [`harness`]:
+//! weftd and its peers as processes, replay files, measuring in turns, and the report. `docs/benchmarks.md` says what
+//! was measured, on which machine and how.
+
+pub mod harness;
+
+use anyhow::Result;
+pub use harness::Bench;
+
+/// A benchmark.
+pub struct Benchmark {
+    /// As it is called on the command line and in the field `bench` of the report.
+    pub name: &'static str,
+    /// What it measures, in a line.
+    pub about: &'static str,
+    /// Measures and reports.
+    pub run: fn(&mut Bench) -> Result<()>,
+}
+
+/// Every benchmark, in the order in which `all` runs them.
+pub const BENCHMARKS: &[Benchmark] = &[];

@@ -31,6 +31,8 @@ pub struct Config {
     pub memory_mib: u32,
     /// Packet buffers.
     pub mbufs: u32,
+    /// Bytes of a packet that one buffer holds; at most [`dpdk::mempool::DATA_ROOM`].
+    pub mbuf_room: u16,
     /// Distinguishes the DPDK files of several instances on one host.
     pub file_prefix: String,
     /// PCI devices to probe at start; none: no PCI scan.

@@ -24,6 +24,7 @@ fn config() -> Config {
         no_huge: true,
         memory_mib: 256,
         mbufs: 16_384,
+        mbuf_room: weft_dataplane::dpdk::mempool::DATA_ROOM,
         file_prefix: format!("weft-pipeline-{}", std::process::id()),
         pci_devices: Vec::new(),
         sessions: 10_000,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use weft_dataplane::{Config as DataplaneConfig, Timeouts};
+use weft_dataplane::{Config as DataplaneConfig, Timeouts, dpdk::mempool::DATA_ROOM};
 
 pub use text::parse_duration;
 
@@ -71,6 +71,7 @@ struct File {
     idle_sleep: String,
     memory_mib: u32,
     mbufs: u32,
+    mbuf_room: u16,
     no_huge: bool,
     file_prefix: String,
     pci_devices: Vec<String>,
@@ -129,6 +130,7 @@ impl Default for File {
             idle_sleep: "50us".into(),
             memory_mib: 256,
             mbufs: 32_768,
+            mbuf_room: DATA_ROOM,
             no_huge: false,
             file_prefix: "weft".into(),
             pci_devices: Vec::new(),
@@ -254,6 +256,7 @@ impl Config {
                 no_huge: file.no_huge,
                 memory_mib: at_least("memory_mib", file.memory_mib, 64)?,
                 mbufs: at_least("mbufs", file.mbufs, 1024)?,
+                mbuf_room: mbuf_room(file.mbuf_room)?,
                 file_prefix: file_prefix(file.file_prefix)?,
                 pci_devices: text::pci_devices("pci_devices", file.pci_devices)?,
                 sessions: at_least("sessions", file.sessions, 64)?,
@@ -333,6 +336,13 @@ fn at_least(key: &'static str, number: u32, least: u32) -> Result<u32, ConfigErr
         return Err(value(key, number, format!("is too little: use at least {least}")));
     }
     Ok(number)
+}
+
+fn mbuf_room(room: u16) -> Result<u16, ConfigError> {
+    if !(128..=DATA_ROOM).contains(&room) {
+        return Err(value("mbuf_room", room, format!("use 128 to {DATA_ROOM}")));
+    }
+    Ok(room)
 }
 
 fn worker_cpus(workers: Workers) -> Result<Vec<u16>, ConfigError> {

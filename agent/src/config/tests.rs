@@ -51,6 +51,7 @@ fn wrong_values_are_told_by_key_value_and_remedy() {
         "idle_sleep = \"11ms\"",
         "memory_mib = 63",
         "mbufs = 100",
+        "mbuf_room = 64",
         "file_prefix = \"a/b\"",
         "pci_devices = [\"eth0\"]",
         "sessions = 0",

@@ -116,7 +116,7 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         file_prefix: config.file_prefix.clone(),
         pci_devices: config.pci_devices.clone(),
     })?;
-    let pool = Mempool::new("weft", config.mbufs, 512)?;
+    let pool = Mempool::with_room("weft", config.mbufs, 512, config.mbuf_room)?;
     let (domain, writer) = Domain::new();
     let stamps = Arc::new(Stamps::new(!config.no_huge));
     let sessions = FlowConfig {

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::{batch::Batch, errno_text, last_errno, mbuf::Mbuf};
 
-/// Bytes of a packet that one buffer holds; longer packets are chains.
+/// Bytes of a packet that a buffer of the common pool holds at most; longer packets are chains.
 pub const DATA_ROOM: u16 = 2048;
 
 /// Free bytes in front of a received packet: room for the outer headers of a tunnel.
@@ -25,6 +25,7 @@ pub const HEADROOM: u16 = dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
 #[derive(Clone)]
 pub struct Mempool {
     raw: NonNull<dpdk_sys::rte_mempool>,
+    room: u16,
     _owner: Arc<Owner>,
 }
 
@@ -107,6 +108,7 @@ impl Mempool {
         };
         let pool = NonNull::new(pool).map(|raw| Mempool {
             raw,
+            room,
             _owner: Arc::new(Owner(raw)),
         });
         pool.ok_or_else(|| match last_errno() {
@@ -159,6 +161,12 @@ impl Mempool {
     pub fn available(&self) -> u32 {
         // SAFETY: reads counters of a valid pool.
         unsafe { dpdk_sys::rte_mempool_avail_count(self.raw.as_ptr()) }
+    }
+
+    /// Bytes of a packet that one of its buffers holds.
+    #[inline]
+    pub fn room(&self) -> u16 {
+        self.room
     }
 
     /// Name of the pool.

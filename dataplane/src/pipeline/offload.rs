@@ -118,8 +118,9 @@ pub fn fragment(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, egre
 /// A new packet: `header`, then the bytes of `mbuf` from `from` on. Room for it is one buffer, since it fits the MTU of
 /// its way out, or the chain of buffers that a jumbo frame takes.
 fn copy_piece(context: &Context<'_>, mbuf: &Mbuf, from: usize, header: &[u8], length: usize) -> Option<Mbuf> {
+    let most = usize::from(context.shared.pool.room());
     let mut piece = context.shared.pool.allocate()?;
-    let first = length.min(usize::from(DATA_ROOM));
+    let first = length.min(most);
     let room = piece.append(first)?;
     let (head, body) = room.split_at_mut_checked(header.len())?;
     head.copy_from_slice(header);
@@ -127,7 +128,7 @@ fn copy_piece(context: &Context<'_>, mbuf: &Mbuf, from: usize, header: &[u8], le
     let wanted = length - header.len();
     while copied < wanted {
         let mut tail = context.shared.pool.allocate()?;
-        let room = tail.append((wanted - copied).min(usize::from(DATA_ROOM)))?;
+        let room = tail.append((wanted - copied).min(most))?;
         let more = mbuf.copy_to(from + copied, room);
         if more == 0 {
             return None;

@@ -35,7 +35,7 @@ use super::{
     packet_sockets::PacketSockets,
 };
 use crate::{
-    dpdk::{Batch, Mempool, errno_text, log, mempool::DATA_ROOM},
+    dpdk::{Batch, Mempool, errno_text, log},
     view::DeviceStatistics,
 };
 
@@ -110,7 +110,7 @@ impl Ethdev {
         }
         // af_packet writes a frame into one buffer: jumbo frames need larger ones than the common pool's.
         let copied = interfaces.iter().any(|interface| interface.copied);
-        let own_pool = copied && frame > u32::from(DATA_ROOM) - attach::AF_PACKET_OVERHEAD;
+        let own_pool = copied && frame + attach::AF_PACKET_OVERHEAD > u32::from(context.pool.room());
         let pool = if own_pool {
             jumbo_pool(&device, frame, context)?
         } else {
@@ -506,7 +506,7 @@ impl Offloads {
             transmit |= segmentation;
         }
         let mut receive = 0;
-        if u32::from(context.mtu) + FRAME_HEADER > u32::from(DATA_ROOM) {
+        if u32::from(context.mtu) + FRAME_HEADER > u32::from(context.pool.room()) {
             receive = info.rx_offload_capa & ffi::RTE_ETH_RX_OFFLOAD_SCATTER_;
         }
         Offloads {

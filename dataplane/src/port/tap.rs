@@ -34,7 +34,7 @@ use super::{
     virtio,
 };
 use crate::{
-    dpdk::{BURST, Batch, Mbuf, Mempool, mempool::DATA_ROOM},
+    dpdk::{BURST, Batch, Mbuf, Mempool},
     view::DeviceStatistics,
 };
 
@@ -280,7 +280,8 @@ impl Tap {
 
     fn read(&self, queue: &Queue, state: &mut Receive, mut first: Mbuf) -> Read {
         let mut header = [0u8; virtio::LENGTH];
-        let Some(room) = first.append(usize::from(DATA_ROOM)) else {
+        let first_room = usize::from(self.pool.room());
+        let Some(room) = first.append(first_room) else {
             return Read::Dropped;
         };
         let parts = [
@@ -312,9 +313,9 @@ impl Tap {
             queue.receive_errors.fetch_add(1, Ordering::Relaxed);
             return Read::Dropped;
         }
-        if length <= usize::from(DATA_ROOM) {
+        if length <= first_room {
             first.trim_back(length);
-        } else if !self.append_overflow(&mut first, &state.overflow[..length - usize::from(DATA_ROOM)]) {
+        } else if !self.append_overflow(&mut first, &state.overflow[..length - first_room]) {
             queue.no_buffer.fetch_add(1, Ordering::Relaxed);
             return Read::Dropped;
         }
@@ -325,7 +326,7 @@ impl Tap {
     fn append_overflow(&self, first: &mut Mbuf, rest: &[u8]) -> bool {
         let mut tail: Option<Mbuf> = None;
         // From the end, so that each buffer is hung before those that follow it.
-        for bytes in rest.chunks(usize::from(DATA_ROOM)).rev() {
+        for bytes in rest.chunks(usize::from(self.pool.room())).rev() {
             let Some(mut segment) = self.pool.allocate() else {
                 return false;
             };
@@ -474,7 +475,7 @@ impl Queue {
             claim: Claim::default(),
             receive: UnsafeCell::new(Receive {
                 spare: None,
-                overflow: vec![0; LARGEST - usize::from(DATA_ROOM)].into_boxed_slice(),
+                overflow: vec![0; LARGEST].into_boxed_slice(),
             }),
             no_buffer: AtomicU64::new(0),
             receive_errors: AtomicU64::new(0),

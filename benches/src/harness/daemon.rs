@@ -1,0 +1,352 @@
+//! The shipped weftd as a process: started with a configuration of its own, configured and read over its own API.
+//!
+//! Its workers have the last CPUs to themselves: every other thread of it is moved to the CPUs that are left.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use tokio::runtime::Runtime;
+use tonic::transport::Channel;
+use weft_cli::{args::Connection, client::Client, manifest};
+use weft_proto::v1::{self, weft_client::WeftClient};
+use weft_tests::{host, sys, within};
+
+use super::machine::Machine;
+
+/// How long weftd may take to answer first, and how long it may take to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an answer may take: a table of a million routes is applied in one call.
+const ANSWER_SECONDS: u64 = 300;
+/// Who owns what the benchmarks configure.
+const OWNER: &str = "bench";
+
+/// What `weftd.toml` says beside names and paths.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Tells several weftd of one run apart.
+    pub name: String,
+    /// Workers, one CPU each.
+    pub workers: usize,
+    /// Memory for DPDK, MiB of hugepages.
+    pub memory_mib: u32,
+    /// Packet buffers.
+    pub mbufs: u32,
+    /// Bytes of a packet that one buffer holds.
+    pub mbuf_room: u16,
+    /// Sessions a family.
+    pub sessions: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            name: "weft".into(),
+            workers: 1,
+            memory_mib: 256,
+            mbufs: 32_768,
+            mbuf_room: 2048,
+            sessions: 262_144,
+        }
+    }
+}
+
+/// A running weftd.
+pub struct Daemon {
+    process: Child,
+    directory: PathBuf,
+    runtime: Runtime,
+    api: WeftClient<Channel>,
+}
+
+/// What a weftd did in a stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Work {
+    /// Packets a second that left, all ports and workers together.
+    pub sent: f64,
+    /// Packets a second that were dropped.
+    pub dropped: f64,
+    /// TSC cycles a received packet that the workers count as busy.
+    pub busy_cycles: f64,
+}
+
+impl Daemon {
+    /// Starts it in an empty state directory and waits until it answers.
+    pub fn start(machine: &Machine, settings: &Settings) -> Result<Self> {
+        let directory = host::run_directory().join(&settings.name);
+        let _ = fs::remove_dir_all(&directory);
+        Self::start_in(machine, settings, directory)
+    }
+
+    /// Starts it again on what it has stored, after [`stop`](Self::stop).
+    pub fn start_again(machine: &Machine, settings: &Settings) -> Result<Self> {
+        Self::start_in(machine, settings, host::run_directory().join(&settings.name))
+    }
+
+    fn start_in(machine: &Machine, settings: &Settings, directory: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+        let workers = machine.worker_cpus(settings.workers)?;
+        let configuration = directory.join("weftd.toml");
+        fs::write(&configuration, toml(settings, workers, &directory))?;
+        let log = File::create(directory.join("weftd.log"))?;
+        let mut command = Command::new(host::program("weftd"));
+        command
+            .arg("--config")
+            .arg(&configuration)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let mut process = sys::end_with_us(&mut command).spawn().context("starting weftd")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let connection = Connection {
+            socket: directory.join("weftd.sock").display().to_string(),
+            timeout: ANSWER_SECONDS,
+        };
+        let api = within(PATIENCE, || {
+            if !matches!(process.try_wait(), Ok(None)) {
+                return Some(None);
+            }
+            let client = runtime.block_on(Client::connect(&connection)).ok()?;
+            let answer = runtime.block_on(client.api().get_stats(v1::GetStatsRequest {}));
+            answer.is_ok().then(|| Some(client.api()))
+        });
+        let Some(Some(api)) = api else {
+            let _ = process.kill();
+            let _ = process.wait();
+            bail!("weftd does not answer; it said last:\n{}", log_tail(&directory));
+        };
+        let daemon = Daemon {
+            process,
+            directory,
+            runtime,
+            api,
+        };
+        daemon.keep_off_workers(workers, machine.control_cpus(settings.workers)?)?;
+        Ok(daemon)
+    }
+
+    /// Threads that are pinned to a worker's CPU are workers; the others go to the control half's CPUs.
+    fn keep_off_workers(&self, workers: &[u16], control: &[u16]) -> Result<()> {
+        let control: Vec<String> = control.iter().map(u16::to_string).collect();
+        for task in fs::read_dir(format!("/proc/{}/task", self.process_id()))? {
+            let task = task?;
+            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            let allowed = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            let pinned = allowed.and_then(|list| list.trim().parse().ok());
+            if pinned.is_some_and(|cpu: u16| workers.contains(&cpu)) {
+                continue;
+            }
+            let moved = Command::new("taskset")
+                .args(["-cp", &control.join(",")])
+                .arg(task.file_name())
+                .output()
+                .context("taskset")?;
+            // A thread may have ended meanwhile.
+            ensure!(
+                moved.status.success() || !task.path().exists(),
+                "taskset: {}",
+                String::from_utf8_lossy(&moved.stderr)
+            );
+        }
+        Ok(())
+    }
+
+    /// weftd's process id.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A path in weftd's directory.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.directory.join(file)
+    }
+
+    /// The calls of the API, for what runs on [`runtime`](Self::runtime).
+    pub fn api(&self) -> WeftClient<Channel> {
+        self.api.clone()
+    }
+
+    /// Where calls of the API run.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Applies objects written as `weft apply` takes them; each must become active.
+    pub fn apply(&self, yaml: &str) -> Result<v1::ApplyResponse> {
+        let described = manifest::load_text("benchmark", yaml).map_err(|error| {
+            let complaints: Vec<String> = error.complaints().into_iter().map(|said| said.message).collect();
+            anyhow!("{}\n{yaml}", complaints.join("\n"))
+        })?;
+        self.apply_objects(described.into_iter().map(|described| described.object).collect())
+    }
+
+    /// The same with the API's own objects.
+    pub fn apply_objects(&self, objects: Vec<v1::Object>) -> Result<v1::ApplyResponse> {
+        let request = v1::ApplyRequest {
+            owner: OWNER.into(),
+            objects,
+            ..Default::default()
+        };
+        let response = self
+            .runtime
+            .block_on(self.api().apply(request))
+            .with_context(|| log_tail(&self.directory))?
+            .into_inner();
+        let refused = response
+            .results
+            .iter()
+            .find(|result| result.state() != v1::State::Active);
+        match refused {
+            None => Ok(response),
+            Some(result) => bail!("weftd did not put it into the data plane: {result:?}"),
+        }
+    }
+
+    /// All counters, and when they were read.
+    pub fn statistics(&self) -> Result<(Instant, v1::GetStatsResponse)> {
+        let asked = Instant::now();
+        let statistics = self
+            .runtime
+            .block_on(self.api().get_stats(v1::GetStatsRequest {}))
+            .with_context(|| log_tail(&self.directory))?
+            .into_inner();
+        // The workers hand their counters over some time between question and answer.
+        Ok((asked + asked.elapsed() / 2, statistics))
+    }
+
+    /// What it does in the next `window`.
+    pub fn work(&self, window: Duration) -> Result<Work> {
+        let (start, before) = self.statistics()?;
+        std::thread::sleep(window);
+        let (end, after) = self.statistics()?;
+        Ok(Work::between(&before, &after, end - start))
+    }
+
+    /// The work of one turn: lets it run for `settle`, then measures for `window`, then halts it again.
+    pub fn turn(&self, settle: Duration, window: Duration) -> Result<Work> {
+        self.resume()?;
+        std::thread::sleep(settle);
+        let work = self.work(window)?;
+        self.pause()?;
+        Ok(work)
+    }
+
+    /// Halts the whole process, so that others can have its CPUs.
+    pub fn pause(&self) -> Result<()> {
+        sys::signal(self.process_id(), libc::SIGSTOP).context("halting weftd")
+    }
+
+    /// Lets it run on.
+    pub fn resume(&self) -> Result<()> {
+        sys::signal(self.process_id(), libc::SIGCONT).context("waking weftd")
+    }
+
+    /// Ends it as a service manager does, and waits for that. What it has stored stays.
+    pub fn stop(mut self) -> Result<()> {
+        self.resume()?;
+        sys::signal(self.process_id(), libc::SIGTERM)?;
+        within(PATIENCE, || self.process.try_wait().ok().flatten())
+            .context("weftd does not end when asked to")?;
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Work {
+    fn between(before: &v1::GetStatsResponse, after: &v1::GetStatsResponse, elapsed: Duration) -> Self {
+        let grown = |of: fn(&v1::GetStatsResponse) -> u64| of(after).saturating_sub(of(before)) as f64;
+        let book = |response: &v1::GetStatsResponse| response.balance.unwrap_or_default();
+        let seconds = elapsed.as_secs_f64();
+        let received = (book(after).received - book(before).received) as f64;
+        Work {
+            sent: (book(after).sent - book(before).sent) as f64 / seconds,
+            dropped: (book(after).dropped - book(before).dropped) as f64 / seconds,
+            busy_cycles: grown(|all| all.workers.iter().map(|worker| worker.busy_cycles).sum())
+                / received.max(1.0),
+        }
+    }
+}
+
+fn toml(settings: &Settings, workers: &[u16], directory: &Path) -> String {
+    format!(
+        "workers = {workers:?}\nmemory_mib = {}\nmbufs = {}\nmbuf_room = {}\nsessions = {}\n\
+         file_prefix = \"weft-{}-{}\"\nstate_dir = {:?}\nsocket = {:?}\n",
+        settings.memory_mib,
+        settings.mbufs,
+        settings.mbuf_room,
+        settings.sessions,
+        host::run_number(),
+        settings.name,
+        directory.join("state"),
+        directory.join("weftd.sock"),
+    )
+}
+
+/// The last lines of the log.
+fn log_tail(directory: &Path) -> String {
+    let text = fs::read_to_string(directory.join("weftd.log")).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(12)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_what_the_books_grew_by() {
+        let books = |received, sent, dropped, busy_cycles| v1::GetStatsResponse {
+            balance: Some(v1::Balance {
+                received,
+                sent,
+                dropped,
+                ..Default::default()
+            }),
+            workers: vec![v1::WorkerStats {
+                busy_cycles,
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let work = Work::between(
+            &books(1000, 900, 100, 50_000),
+            &books(3000, 2800, 200, 250_000),
+            Duration::from_millis(500),
+        );
+        assert_eq!(
+            work,
+            Work {
+                sent: 3800.0,
+                dropped: 200.0,
+                busy_cycles: 100.0
+            }
+        );
+    }
+
+    #[test]
+    fn weftd_can_read_what_is_written_for_it() {
+        let text = toml(&Settings::default(), &[1], Path::new("/run/weft-1/weft"));
+        for line in [
+            "workers = [1]",
+            "mbuf_room = 2048",
+            "socket = \"/run/weft-1/weft/weftd.sock\"",
+        ] {
+            assert!(text.lines().any(|written| written == line), "{line} in\n{text}");
+        }
+    }
+}
