@@ -1,9 +1,11 @@
 //! weft's benchmarks: one file a subject, on one harness.
 //!
 //! [`BENCHMARKS`] lists them; `./dev bench NAME` prepares the machine and runs one. What they share is in [`harness`]:
-//! weftd and its peers as processes, replay files, measuring in turns, and the report. `docs/benchmarks.md` says what
+//! weftd and its peers as processes, replay files, measuring in turns, and the report. What replay files cannot do
+//! (a given rate, new sessions for ever, latencies) is done by [`generator`], a process of its own. `docs/benchmarks.md` says what
 //! was measured, on which machine and how.
 
+pub mod generator;
 pub mod harness;
 
 use anyhow::Result;

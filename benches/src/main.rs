@@ -1,14 +1,18 @@
 //! `weft-bench NAME [--json] [--quick] [CASE]…`: runs one benchmark, or `all` of them. `./dev bench` builds and calls it.
+//! `weft-bench generate` is the traffic generator, which benchmarks start as a process of its own.
 #![allow(clippy::print_stderr)] // A program for a terminal.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, Command, FromArgMatches};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use weft_benches::{
     BENCHMARKS, Bench, Benchmark,
+    generator::process,
     harness::{Options, machine::Machine},
 };
+
+const GENERATE: &str = "generate";
 
 fn main() -> ExitCode {
     let mut command = Command::new("weft-bench")
@@ -25,10 +29,14 @@ fn main() -> ExitCode {
     let command = command.subcommand(Options::augment_args(
         Command::new("all").about("Every benchmark, one after the other"),
     ));
+    let command = command.subcommand(process::Arguments::augment_args(Command::new(GENERATE)));
     let matches = command.get_matches();
     let Some((name, matches)) = matches.subcommand() else {
         return ExitCode::FAILURE;
     };
+    if name == GENERATE {
+        return generate(matches);
+    }
     let options = match Options::from_arg_matches(matches) {
         Ok(options) => options,
         Err(refused) => refused.exit(),
@@ -53,4 +61,18 @@ fn run(benchmark: &Benchmark, options: &Options) -> Result<()> {
     (benchmark.run)(&mut bench)?;
     bench.report.finish();
     Ok(())
+}
+
+fn generate(matches: &ArgMatches) -> ExitCode {
+    let arguments = match process::Arguments::from_arg_matches(matches) {
+        Ok(arguments) => arguments,
+        Err(refused) => refused.exit(),
+    };
+    match process::run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: the traffic generator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

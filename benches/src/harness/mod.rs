@@ -4,6 +4,7 @@ pub mod daemon;
 pub mod machine;
 pub mod replay;
 pub mod report;
+pub mod search;
 pub mod turns;
 
 use clap::Args;

@@ -115,6 +115,7 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         memory_mib: config.memory_mib,
         file_prefix: config.file_prefix.clone(),
         pci_devices: config.pci_devices.clone(),
+        ..EalConfig::default()
     })?;
     let pool = Mempool::with_room("weft", config.mbufs, 512, config.mbuf_room)?;
     let (domain, writer) = Domain::new();

@@ -30,6 +30,9 @@ pub struct EalConfig {
     pub file_prefix: String,
     /// PCI devices to probe at start. Others can be plugged later.
     pub pci_devices: Vec<String>,
+    /// Keep the hugepages of a size in one file instead of one each: a vhost-user front end (virtio-user) has to hand
+    /// over a descriptor for each, and there may be eight.
+    pub single_file_segments: bool,
 }
 
 /// EAL did not start.
@@ -317,6 +320,9 @@ fn arguments(config: &EalConfig, allowed: &[u16]) -> Result<Vec<CString>, EalErr
     } else {
         arguments.push("--in-memory".to_owned());
     }
+    if config.single_file_segments {
+        arguments.push("--single-file-segments".to_owned());
+    }
     if config.pci_devices.is_empty() && Path::new("/sys/bus/pci/devices").exists() {
         // An allow list that names only the host bridge, which no driver takes: the bus is scanned and left alone,
         // and a device that a port names later can still be probed. --no-pci would forbid that.
@@ -382,7 +388,7 @@ mod tests {
             no_huge: true,
             memory_mib: 64,
             file_prefix: "weft".to_owned(),
-            pci_devices: Vec::new(),
+            ..EalConfig::default()
         }
     }
 

@@ -14,7 +14,7 @@ fn a_second_start_is_refused() {
         no_huge: true,
         memory_mib: 16,
         file_prefix: "weft-second".to_owned(),
-        pci_devices: Vec::new(),
+        ..EalConfig::default()
     };
     assert!(matches!(Eal::start(&config), Err(EalError::AlreadyStarted)));
 }

@@ -36,7 +36,7 @@ fn world() -> MutexGuard<'static, World> {
             no_huge: true,
             memory_mib: 512,
             file_prefix: "weft-test".to_owned(),
-            pci_devices: Vec::new(),
+            ..EalConfig::default()
         };
         let eal = Eal::start(&config).expect("EAL starts without hugepages");
         let pool = Mempool::new("packets", 16 * 1024, 256).expect("a pool fits into 512 MiB");
