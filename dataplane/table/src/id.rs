@@ -41,6 +41,10 @@ id! {
     NextHopId(u32)
 }
 id! {
+    /// A policy's rule set.
+    PolicyId(u32)
+}
+id! {
     /// A route: one (VRF, prefix) for as long as it exists. What a session's direction was decided from.
     RouteId(u32)
 }

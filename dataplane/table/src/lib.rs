@@ -3,6 +3,7 @@
 //! - [`fib`]: routes, one trie a VRF and family.
 //! - [`group`]: next-hop groups.
 //! - [`flow`]: sessions, shared by all workers.
+//! - [`policy`]: which sessions a port may have.
 //! - [`stamps`]: when what a session depends on changed last.
 //! - [`rcu`]: snapshots and grace periods; [`cow`]: arrays that are cheap to copy into the next snapshot.
 //! - [`memory`]: hugepages; [`sync`]: the atomics, which loom can swap.
@@ -16,8 +17,9 @@ pub mod flow;
 pub mod group;
 pub mod id;
 pub mod memory;
+pub mod policy;
 pub mod rcu;
 pub mod stamps;
 pub mod sync;
 
-pub use id::{NextHopId, PortId, RouteId, VrfId, WorkerId};
+pub use id::{NextHopId, PolicyId, PortId, RouteId, VrfId, WorkerId};
