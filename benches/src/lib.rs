@@ -7,6 +7,7 @@
 
 pub mod generator;
 pub mod harness;
+pub mod peers;
 
 use anyhow::Result;
 pub use harness::Bench;
@@ -22,4 +23,8 @@ pub struct Benchmark {
 }
 
 /// Every benchmark, in the order in which `all` runs them.
-pub const BENCHMARKS: &[Benchmark] = &[];
+pub const BENCHMARKS: &[Benchmark] = &[Benchmark {
+    name: "peers",
+    about: "One worker beside testpmd and OVS-DPDK, from replay to null port: cycles a packet",
+    run: peers::run,
+}];

@@ -64,7 +64,7 @@ pub struct Daemon {
 }
 
 /// What a weftd did in a stretch of time.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Work {
     /// Packets a second that left, all ports and workers together.
     pub sent: f64,
@@ -72,6 +72,8 @@ pub struct Work {
     pub dropped: f64,
     /// TSC cycles a received packet that the workers count as busy.
     pub busy_cycles: f64,
+    /// The same, stage by stage.
+    pub stages: Vec<(String, f64)>,
 }
 
 impl Daemon {
@@ -272,12 +274,26 @@ impl Work {
         let grown = |of: fn(&v1::GetStatsResponse) -> u64| of(after).saturating_sub(of(before)) as f64;
         let book = |response: &v1::GetStatsResponse| response.balance.unwrap_or_default();
         let seconds = elapsed.as_secs_f64();
-        let received = (book(after).received - book(before).received) as f64;
+        let received = ((book(after).received - book(before).received) as f64).max(1.0);
+        let stages = |response: &v1::GetStatsResponse| {
+            let mut sums: Vec<(String, u64)> = Vec::new();
+            for stage in response.workers.iter().flat_map(|worker| &worker.stages) {
+                match sums.iter_mut().find(|(name, _)| *name == stage.stage) {
+                    Some((_, cycles)) => *cycles += stage.cycles,
+                    None => sums.push((stage.stage.clone(), stage.cycles)),
+                }
+            }
+            sums
+        };
         Work {
             sent: (book(after).sent - book(before).sent) as f64 / seconds,
             dropped: (book(after).dropped - book(before).dropped) as f64 / seconds,
-            busy_cycles: grown(|all| all.workers.iter().map(|worker| worker.busy_cycles).sum())
-                / received.max(1.0),
+            busy_cycles: grown(|all| all.workers.iter().map(|worker| worker.busy_cycles).sum()) / received,
+            stages: stages(after)
+                .into_iter()
+                .zip(stages(before))
+                .map(|((name, after), (_, before))| (name, (after - before) as f64 / received))
+                .collect(),
         }
     }
 }
@@ -319,6 +335,11 @@ mod tests {
             }),
             workers: vec![v1::WorkerStats {
                 busy_cycles,
+                stages: vec![v1::StageStats {
+                    stage: "flow".into(),
+                    cycles: busy_cycles / 2,
+                    packets: received,
+                }],
                 ..Default::default()
             }],
             ..Default::default()
@@ -333,7 +354,8 @@ mod tests {
             Work {
                 sent: 3800.0,
                 dropped: 200.0,
-                busy_cycles: 100.0
+                busy_cycles: 100.0,
+                stages: vec![("flow".into(), 50.0)],
             }
         );
     }

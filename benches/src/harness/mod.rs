@@ -2,9 +2,11 @@
 
 pub mod daemon;
 pub mod machine;
+pub mod ovs;
 pub mod replay;
 pub mod report;
 pub mod search;
+pub mod testpmd;
 pub mod turns;
 
 use clap::Args;

@@ -1,0 +1,291 @@
+//! One worker of the shipped weftd beside what its users would pick instead: testpmd (the floor of the I/O) and OVS-DPDK,
+//! in turns, on the same replay files, from `net_pcap` to `net_null`.
+//!
+//! A case is what is done to the packets and how many sessions they belong to: `ct-vxlan/100k`, and with frames of
+//! mixed sizes `ct-vxlan/100k/imix`. The figures are TSC cycles a packet; `…/above-io` is what weft spends above
+//! testpmd's, `…/rate` the same in Mpps. OVS runs without the policy's rules, which favours it; it has no MPLS over UDP,
+//! and its buffer pool does not hold the packets of a million sessions.
+
+mod check;
+mod job;
+
+use std::{cell::RefCell, path::Path, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+pub use job::Job;
+
+use crate::harness::{
+    Bench,
+    daemon::{Daemon, Settings},
+    ovs::{self, Ovs},
+    replay::{Replay, Size, Wrapping},
+    report::{Better, WEFT},
+    testpmd::{Mode, Testpmd},
+    turns::{TURNS, in_turns},
+};
+
+const CYCLES: &str = "cycles/packet";
+/// How long weft and OVS may take to see every session of a file.
+const WARM_WITHIN: Duration = Duration::from_secs(120);
+/// How long OVS revalidates and gathers connections after its flows were changed.
+const OVS_WARM: Duration = Duration::from_secs(4);
+/// Packets that are looked at, byte by byte, behind weft.
+const CHECKED: usize = 20_000;
+
+/// Sessions of a case, as its name says them.
+const SESSIONS: [(&str, usize); 4] = [("1", 1), ("10k", 10_000), ("100k", 100_000), ("1m", 1_000_000)];
+
+struct Case {
+    name: String,
+    job: Job,
+    replay: Replay,
+}
+
+/// See the module.
+pub fn run(bench: &mut Bench) -> Result<()> {
+    let cases: Vec<Case> = all()
+        .filter(|case| bench.options.wants(&case.name))
+        .filter(|case| !bench.options.quick || keeps_when_quick(case))
+        .collect();
+    ensure!(!cases.is_empty(), "no such case: {:?}", bench.options.cases);
+    // One testpmd and one OVS a file: it is they who take long to start.
+    for cases in cases.chunk_by(|one, other| one.replay == other.replay) {
+        measure(bench, cases)?;
+    }
+    Ok(())
+}
+
+/// Every case, those with one replay file beside each other.
+fn all() -> impl Iterator<Item = Case> {
+    let files = [Size::Small, Size::Imix].into_iter().flat_map(|size| {
+        SESSIONS.into_iter().flat_map(move |(count, sessions)| {
+            [Wrapping::Tagged, Wrapping::Vxlan].map(|wrapping| {
+                (
+                    count,
+                    Replay {
+                        sessions,
+                        size,
+                        wrapping,
+                    },
+                )
+            })
+        })
+    });
+    files.flat_map(|(count, replay)| {
+        let jobs = Job::ALL
+            .into_iter()
+            .filter(move |job| job.wrapping() == replay.wrapping);
+        jobs.map(move |job| Case {
+            name: match replay.size {
+                Size::Small => format!("{job}/{count}"),
+                Size::Imix => format!("{job}/{count}/imix"),
+            },
+            job,
+            replay,
+        })
+    })
+}
+
+fn keeps_when_quick(case: &Case) -> bool {
+    let sessions = case.replay.sessions;
+    case.replay.size == Size::Small
+        && (case.job == Job::CtVxlan
+            || (sessions == 100_000)
+            || (sessions == 1 && case.job == Job::VlanVxlan))
+}
+
+/// The peers of the cases of one file.
+struct Peers {
+    testpmd: RefCell<Testpmd>,
+    ovs: Option<Ovs>,
+}
+
+fn measure(bench: &mut Bench, cases: &[Case]) -> Result<()> {
+    let replay = cases[0].replay;
+    bench.say(&format!("{} packets of {replay}", replay.packets()));
+    let file = replay.file()?;
+    let room = mbuf_room(&replay);
+    let with_ovs =
+        replay.packets() <= ovs::MOST_PACKETS && cases.iter().any(|case| case.job.flows().is_some());
+    let side = match replay.wrapping {
+        Wrapping::Tagged => ovs::Side::Tenants,
+        Wrapping::Vxlan => ovs::Side::Underlay,
+    };
+    if with_ovs && !Ovs::is_installed() {
+        bail!("OVS-DPDK is missing: `./dev bench` installs openvswitch-switch-dpdk");
+    }
+    let peers = Peers {
+        ovs: with_ovs
+            .then(|| Ovs::start(&bench.machine, &file, side))
+            .transpose()
+            .context("OVS-DPDK")?,
+        testpmd: RefCell::new(
+            Testpmd::start(&bench.machine, &file, replay.packets(), room).context("testpmd")?,
+        ),
+    };
+    if let Some(ovs) = &peers.ovs {
+        ovs.pause()?;
+    }
+    for case in cases {
+        bench.say(&case.name);
+        check::what_leaves_is_right(&bench.machine, case.job, &replay)
+            .with_context(|| format!("{}: what leaves weft is wrong", case.name))?;
+        take_turns(bench, case, &file, &peers).with_context(|| case.name.clone())?;
+    }
+    Ok(())
+}
+
+fn take_turns(bench: &mut Bench, case: &Case, file: &Path, peers: &Peers) -> Result<()> {
+    let (settle, window) = if bench.options.quick {
+        (Duration::from_millis(50), Duration::from_millis(250))
+    } else {
+        (Duration::from_millis(100), Duration::from_millis(1000))
+    };
+    let source = format!("net_pcap0,rx_pcap={},infinite_rx=1", file.display());
+    let daemon = Daemon::start(&bench.machine, &settings(&case.replay, case.replay.packets()))?;
+    daemon.apply(&case.job.configuration(&source, "net_null0,no-rx=1"))?;
+    warm_up(&daemon, case)?;
+    daemon.pause()?;
+    let flows = case.job.flows();
+    let ovs = peers.ovs.as_ref().zip(flows.as_ref());
+    if let Some((ovs, (out, flows))) = ovs {
+        ovs.resume()?;
+        ovs.program(*out, flows)?;
+        std::thread::sleep(OVS_WARM);
+        check_ovs(ovs)?;
+        ovs.pause()?;
+    }
+
+    let machine = bench.machine.clone();
+    let mut stages = Vec::new();
+    let mut weft = || {
+        let work = daemon.turn(settle, window)?;
+        ensure!(
+            work.dropped < work.sent / 1000.0,
+            "weft dropped {:.0} packets a second beside {:.0} sent",
+            work.dropped,
+            work.sent
+        );
+        stages = work.stages;
+        Ok(machine.cycles(work.sent))
+    };
+    let swapped = |mode| {
+        let machine = &machine;
+        move || Ok(machine.cycles(peers.testpmd.borrow_mut().turn(mode, settle, window)?))
+    };
+    let (mut io, mut swap) = (swapped(Mode::Io), swapped(Mode::Swap));
+    let samples = match ovs {
+        Some((ovs, _)) => {
+            let mut switch = || ovs.turn(settle, window);
+            in_turns(TURNS, &mut [&mut weft, &mut io, &mut swap, &mut switch])?
+        }
+        None => in_turns(TURNS, &mut [&mut weft, &mut io, &mut swap])?,
+    };
+    let stages: Vec<String> = stages
+        .iter()
+        .filter(|(name, _)| name != "idle")
+        .map(|(name, cycles)| format!("{name} {cycles:.0}"))
+        .collect();
+    bench.say(&format!(
+        "{}: cycles by weft's own count: {}",
+        case.name,
+        stages.join(", ")
+    ));
+    let names = [Mode::Io.subject(), Mode::Swap.subject(), "ovs-dpdk"];
+    let weft = &samples[0];
+    let report = &mut bench.report;
+    for (peer, its) in names.into_iter().zip(&samples[1..]) {
+        report.against(&case.name, CYCLES, Better::Less, weft, peer, its);
+    }
+    let above = weft.with(&samples[1], |weft, io| weft - io);
+    report.alone(&format!("{}/above-io", case.name), WEFT, CYCLES, &above);
+    let rate = weft.map(|cycles| machine.tsc_hz / cycles / 1e6);
+    report.alone(&format!("{}/rate", case.name), WEFT, "Mpps", &rate);
+    Ok(())
+}
+
+/// Until every packet of the file has come by twice and no session is new.
+fn warm_up(daemon: &Daemon, case: &Case) -> Result<()> {
+    let expected = if case.job.is_stateful() {
+        case.replay.sessions as u64
+    } else {
+        0
+    };
+    let mut last = (0, u64::MAX);
+    let warm = weft_tests::within(WARM_WITHIN, || {
+        let (_, statistics) = daemon.statistics().ok()?;
+        let received = statistics.balance?.received;
+        let sessions = statistics.tables?.sessions_created;
+        let still = sessions == last.1 && received >= last.0 + 2 * case.replay.packets() as u64;
+        if sessions != last.1 {
+            last = (received, sessions);
+        }
+        still.then_some(())
+    });
+    ensure!(
+        warm.is_some() && last.1 >= expected,
+        "after {WARM_WITHIN:?} weft has {} of {expected} sessions",
+        last.1
+    );
+    Ok(())
+}
+
+/// OVS must send what it receives, or its figure is that of something else.
+fn check_ovs(ovs: &Ovs) -> Result<()> {
+    let before = ovs.packets()?;
+    std::thread::sleep(Duration::from_millis(500));
+    let after = ovs.packets()?;
+    let (received, sent) = ((after.0 - before.0) as f64, (after.1 - before.1) as f64);
+    ensure!(
+        received > 0.0 && (0.9..1.1).contains(&(sent / received)),
+        "OVS received {received} packets and sent {sent}"
+    );
+    Ok(())
+}
+
+/// Buffers just large enough: those of a replay lie in memory all at once, and 2 KiB each would measure the memory.
+fn mbuf_room(replay: &Replay) -> u16 {
+    (replay.longest() as u16).next_multiple_of(128)
+}
+
+/// A weftd that holds `packets` of a replay in its pool and all of its sessions.
+fn settings(replay: &Replay, packets: usize) -> Settings {
+    let mbufs = (packets + 16_384) as u32;
+    let room = mbuf_room(replay);
+    // Headers of the pool and of the buffer, headroom; a tenth for how the pool spreads them.
+    let bytes = u64::from(mbufs) * (64 + 128 + 128 + u64::from(room)) * 11 / 10;
+    Settings {
+        memory_mib: 64 + (bytes >> 20) as u32,
+        mbufs,
+        mbuf_room: room,
+        sessions: (replay.sessions as u32 * 5 / 4).max(65_536),
+        ..Settings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_job_has_its_cases_and_quick_keeps_those_that_are_asked_for() {
+        let names: Vec<String> = all().map(|case| case.name).collect();
+        assert_eq!(names.len(), 5 * 4 * 2);
+        for job in ["vlan-vxlan", "ct-vxlan", "ct-mplsudp", "decap", "local"] {
+            for count in ["1", "10k", "100k", "1m", "100k/imix"] {
+                assert!(names.contains(&format!("{job}/{count}")), "{job}/{count}");
+            }
+        }
+        let quick: Vec<String> = all().filter(keeps_when_quick).map(|case| case.name).collect();
+        for name in [
+            "ct-vxlan/1",
+            "ct-vxlan/10k",
+            "ct-vxlan/100k",
+            "ct-vxlan/1m",
+            "vlan-vxlan/100k",
+            "local/100k",
+        ] {
+            assert!(quick.contains(&name.to_owned()), "{name}");
+        }
+    }
+}
