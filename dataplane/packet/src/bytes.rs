@@ -40,3 +40,11 @@ pub(crate) fn get_array<const N: usize, const M: usize>(header: &[u8; N], offset
 pub(crate) fn put<const N: usize, const M: usize>(header: &mut [u8; N], offset: usize, value: [u8; M]) {
     header[offset..offset + M].copy_from_slice(&value);
 }
+
+/// Eight bytes of a header of fixed size, the first one lowest: as they are loaded, in whatever order they mean.
+#[inline(always)]
+pub(crate) fn get_word<const N: usize>(header: &[u8; N], offset: usize) -> u64 {
+    header[offset..]
+        .first_chunk()
+        .map_or(0, |word| u64::from_le_bytes(*word))
+}

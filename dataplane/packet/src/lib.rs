@@ -32,6 +32,7 @@ pub mod l4;
 mod mac;
 pub mod malformed;
 pub mod nd;
+pub mod plain;
 pub mod rewrite;
 pub mod segment;
 pub mod transport;

@@ -41,10 +41,13 @@ pub fn decrement_ttl_v4(l3: &mut [u8]) -> bool {
     if header[8] <= 1 {
         return false;
     }
-    let old = get_u16(header, 8);
-    let checksum = Delta::NONE.u16(old, old - 0x100).apply(get_u16(header, 10));
+    // RFC 1624, equation 3, with what one hop less comes to: the order of bytes does not matter to a sum of ones'
+    // complements, so none is swapped.
+    const ONE_HOP: u32 = !0x0100u16.to_be() as u32;
+    let sum = u32::from(!u16::from_ne_bytes([header[10], header[11]])) + ONE_HOP;
+    let sum = (sum & 0xffff) + (sum >> 16);
     header[8] -= 1;
-    put(header, 10, checksum.to_be_bytes());
+    put(header, 10, (!(sum as u16)).to_ne_bytes());
     true
 }
 

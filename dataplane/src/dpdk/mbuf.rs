@@ -134,6 +134,39 @@ impl Mbuf {
         usize::from(size).saturating_sub(offset + usize::from(Self::segment_length(segment)))
     }
 
+    /// All of the packet's bytes, if it is one segment without pending offloads, as most are.
+    #[inline(always)]
+    pub fn plain_data(&self) -> Option<&[u8]> {
+        let plain = self.is_contiguous() && !self.is_pending();
+        plain.then(|| self.data())
+    }
+
+    /// Cuts a packet of one segment to `length` bytes from `offset` on. False, and no change: it has more segments, or
+    /// is shorter.
+    #[inline(always)]
+    pub fn narrow(&mut self, offset: usize, length: usize) -> bool {
+        let fits = offset + length <= usize::from(Self::segment_length(self.0)) && length > 0;
+        if !(fits && self.is_contiguous()) {
+            return false;
+        }
+        self.set(
+            dpdk_sys::RTE_MBUF_OFFSET_DATA_OFF_,
+            (self.headroom() + offset) as u16,
+        );
+        self.set(dpdk_sys::RTE_MBUF_OFFSET_DATA_LEN_, length as u16);
+        self.set(dpdk_sys::RTE_MBUF_OFFSET_PKT_LEN_, length as u32);
+        true
+    }
+
+    /// The `N` bytes in front of the packet, to be written before it is [prepended](Self::prepend) to. None: the
+    /// headroom is smaller.
+    #[inline(always)]
+    pub fn headroom_mut<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        let (buffer, offset) = Self::buffer_and_offset(self.0);
+        // SAFETY: the `offset` bytes before the data belong to the packet's own buffer, and `&mut self` is exclusive.
+        (offset >= N).then(|| unsafe { &mut *buffer.add(offset - N).cast::<[u8; N]>() })
+    }
+
     /// Makes the packet `count` bytes longer in front and returns them; what they hold is left over from before.
     /// None, and no change: the headroom is too small.
     #[inline]
@@ -377,7 +410,9 @@ impl Mbuf {
     #[inline(always)]
     pub fn prefetch_data(&self) {
         let (buffer, offset) = Self::buffer_and_offset(self.0);
-        prefetch(buffer.wrapping_add(offset).cast_const());
+        let data = buffer.wrapping_add(offset).cast_const();
+        prefetch(data);
+        prefetch(data.wrapping_sub(64));
     }
 
     /// A copy of the packet in buffers of its own, with its pending offloads. None: the pool is empty.

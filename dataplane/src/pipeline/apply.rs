@@ -4,8 +4,7 @@
 //!
 //! Drops: ttl-exceeded, port-down, neighbour-unresolved, no-underlay-route, discarded, and those of `encap` and `local`.
 
-use weft_packet::rewrite;
-use weft_table::PortId;
+use weft_packet::{rewrite, tunnel::Template};
 
 use super::{
     Context,
@@ -14,109 +13,168 @@ use super::{
     local,
 };
 use crate::{
-    dpdk::Mbuf,
+    dpdk::{BURST, Mbuf},
     drops::Reason,
-    snapshot::{Hop, HopId, NextHop, Port, TunnelPath},
+    snapshot::{Hop, HopId, Neighbour, NextHop, TunnelPath},
 };
 
 /// The stage.
+#[inline(never)]
 pub fn apply(burst: &mut Burst, context: &mut Context<'_>) {
     let (ready, count) = burst.ready();
-    for &index in &ready[..count] {
-        let index = usize::from(index);
+    let ready = &ready[..count];
+    let mut start = 0;
+    // Packets come in trains: the way is found once for those that have the same.
+    while let Some(&first) = ready.get(start) {
+        let first = usize::from(first) % BURST;
+        start += match way(context, &burst.packets[first]) {
+            Way::Out(egress) => train(burst, context, &ready[start..], &egress),
+            way => {
+                if let Some(mbuf) = burst.mbufs[first].take() {
+                    alone(context, mbuf, &burst.packets[first], way);
+                }
+                1
+            }
+        };
+    }
+}
+
+/// Sends the packets that have the same hop as the first; how many they are.
+#[inline(always)]
+fn train(burst: &mut Burst, context: &mut Context<'_>, ready: &[u8], egress: &Egress<'_>) -> usize {
+    let mut hop = None;
+    for (count, &index) in ready.iter().enumerate() {
+        let index = usize::from(index) % BURST;
+        let packet = &burst.packets[index];
+        if *hop.get_or_insert(packet.hop) != packet.hop {
+            return count;
+        }
         if let Some(mbuf) = burst.mbufs[index].take() {
-            let packet = burst.packets[index];
-            route(context, mbuf, &packet, Ttl::Decrement);
+            forward(context, mbuf, packet, egress);
+        }
+    }
+    ready.len()
+}
+
+/// A packet whose way others do not share.
+fn alone(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, way: Way<'_>) {
+    match way {
+        Way::Out(egress) | Way::OutByHash(egress) => forward(context, mbuf, packet, &egress),
+        Way::Receive => local::receive(context, mbuf, packet),
+        Way::Ends(reason) => {
+            // A packet that has no hops left says so, whatever became of its way.
+            let reason = match rewrite::decrement_ttl(mbuf.data_mut()) {
+                true => reason,
+                false => Reason::TtlExceeded,
+            };
+            context.drop(mbuf, packet.port, reason);
         }
     }
 }
 
-/// Whether a packet is forwarded, or starts here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ttl {
-    /// Forwarded: one hop less.
-    Decrement,
-    /// The vRouter's own.
-    Keep,
+/// One hop less, and out.
+#[inline(always)]
+fn forward(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, egress: &Egress<'_>) {
+    let forwarded = if packet.v6 {
+        rewrite::decrement_hop_limit(mbuf.data_mut())
+    } else {
+        rewrite::decrement_ttl_v4(mbuf.data_mut())
+    };
+    if forwarded {
+        encap::send(context, mbuf, packet, egress);
+    } else {
+        context.drop(mbuf, packet.port, Reason::TtlExceeded);
+    }
 }
 
-/// Sends one packet, which starts with its IP header, where its hop says.
-#[inline(always)]
-pub fn route(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, ttl: Ttl) {
-    let snapshot = context.snapshot;
-    let hop = snapshot.hop(packet.hop);
-    if ttl == Ttl::Decrement && !matches!(hop, Some(Hop::Receive)) && !rewrite::decrement_ttl(mbuf.data_mut())
-    {
-        return context.drop(mbuf, packet.port, Reason::TtlExceeded);
+/// What becomes of a packet.
+enum Way<'a> {
+    /// Out, as all packets with this hop.
+    Out(Egress<'a>),
+    /// Out; packets with another hash may leave another way.
+    OutByHash(Egress<'a>),
+    /// To the vRouter itself.
+    Receive,
+    /// Dropped.
+    Ends(Reason),
+}
+
+impl<'a> From<Result<Egress<'a>, Reason>> for Way<'a> {
+    fn from(egress: Result<Egress<'a>, Reason>) -> Self {
+        egress.map_or_else(Way::Ends, Way::Out)
     }
-    let egress = match hop {
+}
+
+/// Where a packet's hop leads.
+#[inline(never)]
+fn way<'a>(context: &Context<'a>, packet: &Packet) -> Way<'a> {
+    let snapshot = context.snapshot;
+    match snapshot.hop(packet.hop) {
         Some(Hop::Table(NextHop::Port { port, header, .. })) => match snapshot.port(*port) {
-            Some(port) => Ok(Egress {
+            Some(port) => Way::Out(Egress {
                 port,
                 header,
                 template: None,
             }),
-            None => Err(Reason::PortDown),
+            None => Way::Ends(Reason::PortDown),
         },
-        Some(Hop::Table(NextHop::Tunnel { paths, .. })) => tunnel(context, paths, packet),
-        Some(Hop::Neighbour(_)) => neighbour(context, packet),
-        Some(Hop::Port(port)) => Ok(Egress {
+        Some(Hop::Table(NextHop::Tunnel { paths, .. })) => match &**paths {
+            [] => Way::Ends(Reason::NoUnderlayRoute),
+            [only] => path(context, only).into(),
+            several => {
+                let path = path(context, spread(several, packet.hash));
+                path.map_or_else(Way::Ends, Way::OutByHash)
+            }
+        },
+        Some(Hop::Neighbour(neighbour)) => neighbour_egress(context, neighbour, None).into(),
+        Some(Hop::Port(port)) => Way::Out(Egress {
             port,
             header: &port.header,
             template: None,
         }),
-        Some(Hop::Receive) => return local::receive(context, mbuf, packet),
-        Some(Hop::Table(NextHop::Discard)) => Err(Reason::Discarded),
-        Some(Hop::Table(_)) | None => Err(Reason::PortDown),
-    };
-    match egress {
-        Ok(egress) => encap::send(context, mbuf, packet, &egress),
-        Err(reason) => context.drop(mbuf, packet.port, reason),
+        Some(Hop::Receive) => Way::Receive,
+        Some(Hop::Table(NextHop::Discard)) => Way::Ends(Reason::Discarded),
+        Some(Hop::Table(_)) | None => Way::Ends(Reason::PortDown),
     }
 }
 
-/// Flows are spread over the ways to the remote by their hash.
+/// Flows are spread over the ways to a remote by their hash.
 #[inline(always)]
-fn tunnel<'a>(context: &Context<'a>, paths: &'a [TunnelPath], packet: &Packet) -> Result<Egress<'a>, Reason> {
-    let path = match paths {
-        [] => return Err(Reason::NoUnderlayRoute),
-        [only] => only,
-        several => &several[((u64::from(packet.hash) * several.len() as u64) >> 32) as usize],
-    };
+fn spread(paths: &[TunnelPath], hash: u32) -> &TunnelPath {
+    &paths[((u64::from(hash) * paths.len() as u64) >> 32) as usize]
+}
+
+#[inline(always)]
+fn path<'a>(context: &Context<'a>, path: &'a TunnelPath) -> Result<Egress<'a>, Reason> {
     let neighbour = context
         .snapshot
         .neighbours
         .get(path.neighbour as usize)
         .ok_or(Reason::NoUnderlayRoute)?;
+    neighbour_egress(context, neighbour, Some(&path.template))
+}
+
+#[inline(always)]
+fn neighbour_egress<'a>(
+    context: &Context<'a>,
+    neighbour: &'a Neighbour,
+    template: Option<&'a Template>,
+) -> Result<Egress<'a>, Reason> {
     let header = neighbour.header.as_ref().ok_or(Reason::NeighbourUnresolved)?;
-    let port = underlay_port(context, neighbour.port)?;
+    let port = neighbour.port.and_then(|port| context.snapshot.port(port));
     Ok(Egress {
-        port,
+        port: port.ok_or(Reason::PortDown)?,
         header,
-        template: Some(&path.template),
+        template,
     })
 }
 
-fn neighbour<'a>(context: &Context<'a>, packet: &Packet) -> Result<Egress<'a>, Reason> {
-    let Some(Hop::Neighbour(neighbour)) = context.snapshot.hop(packet.hop) else {
-        return Err(Reason::NeighbourUnresolved);
-    };
-    let header = neighbour.header.as_ref().ok_or(Reason::NeighbourUnresolved)?;
-    let port = underlay_port(context, neighbour.port)?;
-    Ok(Egress {
-        port,
-        header,
-        template: None,
-    })
-}
-
-fn underlay_port<'a>(context: &Context<'a>, port: Option<PortId>) -> Result<&'a Port, Reason> {
-    port.and_then(|port| context.snapshot.port(port))
-        .ok_or(Reason::PortDown)
-}
-
-/// Routes a packet that starts here: an answer of the vRouter, already at its IP header.
+/// Routes a packet that starts here: an answer of the vRouter, already at its IP header, with its whole TTL.
 pub fn originate(context: &mut Context<'_>, mbuf: Mbuf, mut packet: Packet, hop: HopId) {
     packet.hop = hop;
-    route(context, mbuf, &packet, Ttl::Keep);
+    match way(context, &packet) {
+        Way::Out(egress) | Way::OutByHash(egress) => encap::send(context, mbuf, &packet, &egress),
+        Way::Receive => local::receive(context, mbuf, &packet),
+        Way::Ends(reason) => context.drop(mbuf, packet.port, reason),
+    }
 }

@@ -63,6 +63,12 @@ impl Packet {
         },
         hop: HopId::RECEIVE,
     };
+
+    /// What spreads flows over paths and members: other bits than those that choose the flow table's buckets.
+    #[inline(always)]
+    pub const fn hash_of(hash: u64) -> u32 {
+        (hash >> 20) as u32
+    }
 }
 
 /// Packets of one family on their way through the flow table or the FIB: arrays of one length.
@@ -107,17 +113,14 @@ impl<K: Key> Lane<K> {
         } else {
             BURST - 1 - self.stateless
         };
-        if let Some(place) = self.keys.get_mut(position) {
-            *place = key;
+        if position < BURST {
+            self.keys[position] = key;
             self.hashes[position] = hash;
             self.packets[position] = packet as u8;
             self.found[position] = DirectionIndex::NONE;
         }
-        if stateful {
-            self.stateful += 1
-        } else {
-            self.stateless += 1
-        }
+        self.stateful += usize::from(stateful);
+        self.stateless += usize::from(!stateful);
     }
 
     /// The next stage decides this one.

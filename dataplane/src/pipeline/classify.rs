@@ -20,6 +20,7 @@ use super::{
     Context,
     burst::{Burst, port_ingress},
     decap, family, local,
+    plain::{self, Arrival},
 };
 use crate::{
     dpdk::{HeaderLengths, Mbuf, Pending},
@@ -31,18 +32,31 @@ use crate::{
 const PREFETCH: usize = 4;
 
 /// The stage.
+#[inline(never)]
 pub fn classify(burst: &mut Burst, context: &mut Context<'_>) {
     let Some(device) = context.snapshot.port(burst.device) else {
         return drop_all(burst, context);
     };
+    let mut arrival = Arrival::untagged(context.snapshot, device);
+    let mut tunnel = None;
     for index in 0..burst.len() {
         if let Some(Some(ahead)) = burst.mbufs.get(index + PREFETCH) {
             ahead.prefetch_data();
         }
-        burst.packets[index].port = device.id;
-        if let Err(reason) = frame(burst, context, index, device) {
-            burst.drop(index, reason, context.counters);
+        if plain::classify(burst, context, index, device, &mut arrival, &mut tunnel) {
+            continue;
         }
+        general(burst, context, index, device);
+    }
+    arrival.count(context.counters);
+}
+
+/// The way of everything that is not plain.
+#[inline(never)]
+fn general(burst: &mut Burst, context: &mut Context<'_>, index: usize, device: &Port) {
+    burst.packets[index].port = device.id;
+    if let Err(reason) = frame(burst, context, index, device) {
+        burst.drop(index, reason, context.counters);
     }
 }
 

@@ -7,7 +7,7 @@
 
 use weft_packet::{
     ethernet::ethertype,
-    tunnel::{self, Template},
+    tunnel::{self, MAX_TEMPLATE_LEN, Template},
 };
 
 use super::{Context, burst::Packet, offload, transmit};
@@ -79,35 +79,49 @@ fn send_with_work(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, eg
     frame(context, mbuf, packet, egress);
 }
 
-/// Writes the headers.
+/// Most bytes in front of a packet: outer header and link's, tag included. The headroom has more.
+const ROOM: usize = MAX_TEMPLATE_LEN + L2Header::MAX;
+
+/// Writes the headers, from the packet's start backwards, with copies of fixed size.
 #[inline(always)]
 pub fn frame(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, egress: &Egress<'_>) {
-    let mut v6 = packet.v6;
-    if let Some(template) = egress.template {
-        let entropy = tunnel::entropy(packet.hash);
-        let length = mbuf.len();
-        let written = mbuf.prepend(template.len()).is_some_and(|header| {
-            template
-                .write(header, length, entropy, packet.traffic_class, v6)
-                .is_ok()
-        });
-        if !written {
-            return context.drop(mbuf, packet.port, Reason::TooBig);
-        }
-        v6 = template.is_v6();
-    }
-    let Some(header) = mbuf.prepend(egress.header.length()) else {
+    let inner_length = mbuf.len();
+    let Some(length) = mbuf
+        .headroom_mut::<ROOM>()
+        .and_then(|room| headers(room, inner_length, packet, egress))
+        .filter(|length| mbuf.prepend(*length).is_some())
+    else {
         return context.drop(mbuf, packet.port, Reason::TooBig);
     };
-    egress
-        .header
-        .write(header, if v6 { ethertype::IPV6 } else { ethertype::IPV4 });
     if mbuf.is_pending() {
         let lengths = mbuf.header_lengths();
         mbuf.set_header_lengths(HeaderLengths {
-            l2: egress.header.length() as u16,
+            l2: length as u16,
             ..lengths
         });
     }
     transmit::push(context, mbuf, packet.port, egress.port);
+}
+
+/// Writes the headers at the end of the room; how many bytes they are.
+#[inline(always)]
+fn headers(
+    room: &mut [u8; ROOM],
+    inner_length: usize,
+    packet: &Packet,
+    egress: &Egress<'_>,
+) -> Option<usize> {
+    let (mut v6, mut length) = (packet.v6, 0);
+    if let Some(template) = egress.template {
+        let entropy = tunnel::entropy(packet.hash);
+        let room = room.last_chunk_mut::<MAX_TEMPLATE_LEN>()?;
+        template
+            .write_headroom(room, inner_length, entropy, packet.traffic_class, v6)
+            .ok()?;
+        (v6, length) = (template.is_v6(), template.len());
+    }
+    let ethertype = if v6 { ethertype::IPV6 } else { ethertype::IPV4 };
+    length += egress.header.length();
+    egress.header.write(room.get_mut(ROOM - length..)?, ethertype);
+    Some(length)
 }

@@ -14,7 +14,7 @@ use weft_table::{
 
 use super::{
     Context, Flows,
-    burst::{Burst, Lane},
+    burst::{Burst, Lane, Packet},
 };
 use crate::{shared::Shared, snapshot::Vrf};
 
@@ -182,6 +182,5 @@ pub fn enlist(
             hash
         }
     };
-    // The table's buckets come from other bits than the entropy and the group's slots do.
-    burst.packets[index].hash = (hash >> 20) as u32;
+    burst.packets[index].hash = Packet::hash_of(hash);
 }

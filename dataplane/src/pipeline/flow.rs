@@ -16,6 +16,7 @@ pub const UNDECIDED: u64 = u64::MAX;
 const TCP_EVENTS: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
 
 /// The stage.
+#[inline(never)]
 pub fn lookup<F: Family>(burst: &mut Burst, context: &mut Context<'_>) {
     let count = F::lane(burst).stateful;
     if count == 0 {

@@ -33,6 +33,7 @@ pub struct Decision {
 }
 
 /// The stage. How many packets it decided.
+#[inline(never)]
 pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
     let (undecided, count) = undecided::<F>(burst);
     if count == 0 {

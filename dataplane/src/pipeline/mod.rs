@@ -20,6 +20,7 @@ pub mod forward;
 pub mod learn;
 pub mod local;
 pub mod offload;
+mod plain;
 pub mod transmit;
 
 use weft_table::flow::WorkerFlows;

@@ -18,7 +18,7 @@ use crate::{
     drops::Reason,
     port::Driver,
     snapshot::Port,
-    statistics::MAX_PORTS,
+    statistics::{Counters, MAX_PORTS},
 };
 
 /// Packets for one device.
@@ -58,35 +58,44 @@ impl Default for Transmit {
 }
 
 /// Adds a complete frame for `egress`; `origin` is the port by which it came.
-#[inline]
+#[inline(always)]
 pub fn push(context: &mut Context<'_>, mbuf: Mbuf, origin: PortId, egress: &Port) {
-    let transmit = &mut *context.transmit;
-    let device = egress.device.index() % MAX_PORTS;
-    if transmit.place[device] == NOWHERE {
-        if transmit.used == transmit.gathered.len() {
-            flush(context);
-        }
-        open(context, egress);
+    let mut place = usize::from(context.transmit.place[egress.device.index() % MAX_PORTS]);
+    let room = context.transmit.gathered.get(place);
+    if room.is_none_or(|gathered| gathered.batch.is_full()) {
+        place = make_room(context, egress);
     }
-    let place = usize::from(context.transmit.place[device]);
-    if context.transmit.gathered[place].batch.is_full() {
-        send(context, place);
+    let length = mbuf.len() as u32;
+    let Some(gathered) = context.transmit.gathered.get_mut(place) else {
+        return;
+    };
+    if let Some(origins) = gathered.origins.get_mut(gathered.batch.len()) {
+        *origins = (origin, egress.id, length);
     }
-    let gathered = &mut context.transmit.gathered[place];
-    let slot = gathered.batch.len();
-    gathered.origins[slot] = (origin, egress.id, mbuf.len() as u32);
     // There is room: it was sent off if it was full.
     let _ = gathered.batch.push(mbuf);
 }
 
-fn open(context: &mut Context<'_>, egress: &Port) {
+/// Where the next frame of a device goes: a place of its own, or its place, emptied.
+#[cold]
+fn make_room(context: &mut Context<'_>, egress: &Port) -> usize {
+    let device = egress.device.index() % MAX_PORTS;
+    if context.transmit.place[device] != NOWHERE {
+        let place = usize::from(context.transmit.place[device]);
+        send(context, place);
+        return place;
+    }
+    if context.transmit.used == context.transmit.gathered.len() {
+        flush(context);
+    }
     let transmit = &mut *context.transmit;
     let place = transmit.used;
     transmit.used += 1;
-    transmit.place[egress.device.index() % MAX_PORTS] = place as u8;
+    transmit.place[device] = place as u8;
     let gathered = &mut transmit.gathered[place];
     gathered.port = egress.device;
     gathered.driver = Some(Arc::clone(&egress.driver));
+    place
 }
 
 /// Sends all that was gathered.
@@ -107,12 +116,7 @@ fn send(context: &mut Context<'_>, place: usize) {
     let offered = gathered.batch.len();
     let sent = driver.transmit(driver.transmit_queue(context.worker), &mut gathered.batch);
     counters.books.sent += sent as u64;
-    for (_, port, bytes) in &gathered.origins[..sent] {
-        if let Some(counters) = counters.port(*port) {
-            counters.tx_packets += 1;
-            counters.tx_bytes += u64::from(*bytes);
-        }
-    }
+    count_sent(&gathered.origins[..sent], counters);
     if sent < offered {
         let device = context.snapshot.port(gathered.port);
         let up = device.is_some_and(|device| device.link_up.load(Ordering::Relaxed));
@@ -125,6 +129,16 @@ fn send(context: &mut Context<'_>, place: usize) {
             counters.drop(*origin, reason);
         }
         gathered.batch.free_all();
+    }
+}
+
+/// Counts at the ports of departure: a run for one port at once.
+fn count_sent(sent: &[(PortId, PortId, u32)], counters: &mut Counters) {
+    for run in sent.chunk_by(|before, next| before.1 == next.1) {
+        if let Some(counters) = counters.port(run[0].1) {
+            counters.tx_packets += run.len() as u64;
+            counters.tx_bytes += run.iter().map(|(_, _, bytes)| u64::from(*bytes)).sum::<u64>();
+        }
     }
 }
 

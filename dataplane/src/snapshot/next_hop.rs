@@ -182,11 +182,18 @@ impl L2Header {
         ])
     }
 
-    /// Writes the header into the first [`length`](Self::length) bytes of `frame`.
+    /// Writes the header into the first [`length`](Self::length) bytes of `frame`, with copies of fixed size.
     #[inline(always)]
     pub fn write(&self, frame: &mut [u8], ethertype: u16) {
-        let length = self.macs_length as usize;
-        frame[..length].copy_from_slice(&self.bytes[..length]);
-        frame[length..length + 2].copy_from_slice(&ethertype.to_be_bytes());
+        let ethertype = ethertype.to_be_bytes();
+        if self.macs_length == 12 {
+            if let Some(frame) = frame.first_chunk_mut::<14>() {
+                frame[..12].copy_from_slice(&self.bytes[..12]);
+                frame[12..].copy_from_slice(&ethertype);
+            }
+        } else if let Some(frame) = frame.first_chunk_mut::<18>() {
+            frame[..16].copy_from_slice(&self.bytes);
+            frame[16..].copy_from_slice(&ethertype);
+        }
     }
 }

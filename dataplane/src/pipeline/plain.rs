@@ -1,0 +1,212 @@
+//! The fast way through classify, for packets as most are: plain ones ([`weft_packet::plain`]) in one buffer, for a
+//! tenant's port or out of a VXLAN tunnel.
+//!
+//! What the tag and the tunnel header lead to is looked up once for a run of packets that have the same. Whatever is
+//! not plain, or does not lead to a lane, is left untouched to the general way in [`classify`](super::classify), which
+//! also finds the reason if it is to be dropped.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use weft_packet::{
+    Vni,
+    plain::{self, Plain},
+};
+use weft_table::{VrfId, flow::Key4};
+
+use super::{
+    Context,
+    burst::{Burst, Packet, port_ingress, tunnel_ingress},
+};
+use crate::{
+    dpdk::Pending,
+    snapshot::{HopId, Port, Role, Snapshot, Target, VlanContext},
+    statistics::Counters,
+};
+
+/// What frames with one tag lead to, and how many of them came.
+pub struct Arrival<'a> {
+    /// Tag, 0 without.
+    vlan: u16,
+    port: &'a Port,
+    lane: Lane,
+    /// Counted for the sub-interface; the device's own frames are counted where they are received.
+    packets: u64,
+    bytes: u64,
+}
+
+/// In which VRF packets are looked up, by which way they came, and whether they have sessions.
+#[derive(Clone, Copy)]
+struct Lane {
+    vrf: VrfId,
+    ingress: u32,
+    stateful: bool,
+}
+
+/// What one remote's packets with one VNI lead to.
+pub struct Tunnel {
+    remote: u32,
+    vni: u32,
+    lane: Lane,
+}
+
+impl<'a> Arrival<'a> {
+    /// What untagged frames lead to.
+    pub fn untagged(snapshot: &Snapshot, device: &'a Port) -> Self {
+        Arrival::new(snapshot, 0, device, device.vrf)
+    }
+
+    fn new(snapshot: &Snapshot, vlan: u16, port: &'a Port, vrf: VrfId) -> Self {
+        Arrival {
+            vlan,
+            port,
+            lane: Lane {
+                vrf,
+                ingress: port_ingress(port.id),
+                stateful: is_stateful(snapshot, port, vrf),
+            },
+            packets: 0,
+            bytes: 0,
+        }
+    }
+
+    /// What frames with another tag lead to. None: nobody is behind the tag.
+    #[cold]
+    fn tagged(snapshot: &'a Snapshot, device: &'a Port, vlan: u16) -> Option<Self> {
+        if vlan == 0 {
+            return Some(Arrival::untagged(snapshot, device));
+        }
+        let known: VlanContext = device.vlans.as_ref()?[usize::from(vlan)]?;
+        Some(Arrival::new(
+            snapshot,
+            vlan,
+            snapshot.port(known.port)?,
+            known.vrf,
+        ))
+    }
+
+    /// The run is over: its packets are counted.
+    pub fn count(&self, counters: &mut Counters) {
+        if let Some(port) = counters.port(self.port.id) {
+            port.rx_packets += self.packets;
+            port.rx_bytes += self.bytes;
+        }
+    }
+}
+
+fn is_stateful(snapshot: &Snapshot, port: &Port, vrf: VrfId) -> bool {
+    let packet_mode = snapshot.vrf(vrf).is_some_and(|vrf| vrf.packet_mode);
+    !(packet_mode || port.packet_mode)
+}
+
+/// Puts a plain packet into its lane. False: it is not plain, and untouched.
+#[inline(always)]
+pub fn classify<'a>(
+    burst: &mut Burst,
+    context: &mut Context<'a>,
+    index: usize,
+    device: &'a Port,
+    arrival: &mut Arrival<'a>,
+    tunnel: &mut Option<Tunnel>,
+) -> bool {
+    let Some(mbuf) = &mut burst.mbufs[index] else {
+        return false;
+    };
+    let Some(frame) = mbuf.plain_data() else {
+        return false;
+    };
+    let Some((vlan, outer)) = plain::parse(frame) else {
+        return false;
+    };
+    if vlan != arrival.vlan {
+        let Some(other) = Arrival::tagged(context.snapshot, device, vlan) else {
+            return false;
+        };
+        arrival.count(context.counters);
+        *arrival = other;
+    }
+    let length = frame.len();
+    let (lane, packet) = match arrival.port.role {
+        Role::Tenant => (arrival.lane, outer),
+        Role::Uplink { .. } => match decapsulate(context.snapshot, arrival.port, frame, outer, tunnel) {
+            Some(inner) => inner,
+            None => return false,
+        },
+        Role::Host { .. } => return false,
+    };
+    if !mbuf.narrow(packet.l3_offset(), usize::from(packet.total_len())) {
+        return false;
+    }
+    if arrival.port.id != device.id {
+        arrival.packets += 1;
+        arrival.bytes += length as u64;
+    }
+    enlist(burst, context, index, arrival.port, lane, packet);
+    true
+}
+
+/// Takes a packet to the vRouter out of its VXLAN tunnel. None: it is for the general way.
+#[inline(never)]
+fn decapsulate(
+    snapshot: &Snapshot,
+    port: &Port,
+    frame: &[u8],
+    outer: Plain,
+    tunnel: &mut Option<Tunnel>,
+) -> Option<(Lane, Plain)> {
+    let for_us = frame.first_chunk::<6>() == Some(&port.mac.0);
+    if !for_us || snapshot.local.find4(outer.destination()).is_none() {
+        return None;
+    }
+    let (vni, inner) = plain::vxlan(frame, outer)?;
+    match tunnel {
+        Some(same) if same.remote == outer.source() && same.vni == vni => {}
+        _ => *tunnel = Tunnel::find(snapshot, port, outer.source(), vni),
+    }
+    Some((tunnel.as_ref()?.lane, inner))
+}
+
+impl Tunnel {
+    /// None: no endpoint, no VNI, or one that leads straight to a port.
+    fn find(snapshot: &Snapshot, port: &Port, remote: u32, vni: u32) -> Option<Tunnel> {
+        let &endpoint = snapshot.endpoints.get(&IpAddr::V4(Ipv4Addr::from(remote)))?;
+        match *snapshot.vnis.get(&Vni::new(vni).ok()?)? {
+            Target::Vrf(vrf) => Some(Tunnel {
+                remote,
+                vni,
+                lane: Lane {
+                    vrf,
+                    ingress: tunnel_ingress(endpoint),
+                    stateful: is_stateful(snapshot, port, vrf),
+                },
+            }),
+            Target::Port(_) => None,
+        }
+    }
+}
+
+#[inline(always)]
+fn enlist(burst: &mut Burst, context: &Context<'_>, index: usize, port: &Port, lane: Lane, plain: Plain) {
+    let (addresses, ports) = (plain.addresses(), plain.ports());
+    let key = Key4 {
+        source: addresses as u32,
+        destination: (addresses >> 32) as u32,
+        source_port: ports as u16,
+        destination_port: (ports >> 16) as u16,
+        vrf: lane.vrf,
+        protocol: plain.protocol(),
+    };
+    let hash = context.shared.sessions4.hash(&key);
+    burst.v4.push(index, key, hash, lane.stateful);
+    burst.packets[index] = Packet {
+        port: port.id,
+        vrf: lane.vrf,
+        ingress: lane.ingress,
+        hash: Packet::hash_of(hash),
+        length: u32::from(plain.total_len()),
+        traffic_class: plain.traffic_class(),
+        v6: false,
+        tcp_flags: plain.tcp_flags(),
+        pending: Pending::default(),
+        hop: HopId::RECEIVE,
+    };
+}
