@@ -12,6 +12,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub trait Bits: Copy + Eq + Ord + Hash + Default + fmt::Debug + Send + Sync + 'static {
     /// 32-bit words of an address.
     const WORDS: u32;
+    /// All bits 0.
+    const ZERO: Self;
     /// Shifted to the left; by the full width or more leaves nothing.
     fn shifted_left(self, count: u32) -> Self;
     /// Shifted to the right; by the full width or more leaves nothing.
@@ -22,6 +24,10 @@ pub trait Bits: Copy + Eq + Ord + Hash + Default + fmt::Debug + Send + Sync + 's
     fn common_bits(self, other: Self) -> u32;
     /// The first six bits.
     fn first_six(self) -> u32;
+    /// The first 32 bits.
+    fn first_word(self) -> u32 {
+        self.word(0)
+    }
     /// Word by number, the first bits in word 0.
     fn word(self, index: u32) -> u32;
     /// An address that has this word and zeros elsewhere.
@@ -32,6 +38,7 @@ macro_rules! bits {
     ($address:ty) => {
         impl Bits for $address {
             const WORDS: u32 = <$address>::BITS / 32;
+            const ZERO: Self = 0;
 
             #[inline(always)]
             fn shifted_left(self, count: u32) -> Self {

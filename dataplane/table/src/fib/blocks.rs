@@ -135,6 +135,9 @@ pub(super) fn set_slot(
         let place = own(arena, place, dense_words(arena.get_wide(place, 0).count_ones()));
         let before = Entry(arena.get(place, DENSE_PAIRS + 2 * slot));
         arena.set(place, DENSE_PAIRS + 2 * slot, entry.0);
+        if before.is_route() || entry.is_route() {
+            cover_slot(arena, place, slot);
+        }
         let fewer = before.is_node() && !entry.is_node();
         return if fewer && !pinned {
             thin_out(arena, place)
@@ -310,19 +313,25 @@ fn take_out(arena: &mut Arena, place: u32, before: Header, after: Header, index:
     Some(place)
 }
 
-/// Writes anew which inner route covers each slot, for the slots that the route at a position covers.
+/// Writes anew which route is the one of each slot that the inner route at a position covers.
 fn cover_slots(arena: &mut Arena, place: u32, position: u32) {
-    let bitmap = arena.get_wide(place, 0);
     let length = highest(u64::from(position));
     let first = (position - (1 << length)) << (6 - length);
     for slot in first..first + (64 >> length) {
-        let covering = bitmap & covering_positions(slot);
-        let route = match covering {
-            0 => Entry::NOTHING.0,
-            _ => arena.get(place, DENSE_HEADER + rank(bitmap, highest(covering))),
-        };
-        arena.set(place, DENSE_PAIRS + 2 * slot + 1, route);
+        cover_slot(arena, place, slot);
     }
+}
+
+fn cover_slot(arena: &mut Arena, place: u32, slot: u32) {
+    let entry = Entry(arena.get(place, DENSE_PAIRS + 2 * slot));
+    let bitmap = arena.get_wide(place, 0);
+    let covering = bitmap & covering_positions(slot);
+    let route = match covering {
+        _ if entry.is_route() => entry.0,
+        0 => Entry::NOTHING.0,
+        _ => arena.get(place, DENSE_HEADER + rank(bitmap, highest(covering))),
+    };
+    arena.set(place, DENSE_PAIRS + 2 * slot + 1, route);
 }
 
 /// How many slots of a sparse node lead to nodes.

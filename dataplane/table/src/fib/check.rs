@@ -13,7 +13,7 @@ use super::{
     blocks::{
         DENSE_DOWN_TO, DENSE_FROM, Skip, block_words, inner, inner_bitmap, only_own_route, only_slot, slot,
     },
-    crown,
+    crown, directory,
     node::{DENSE_PAIRS, Kind, STRIDE, Target, covering_positions, highest},
 };
 use crate::RouteId;
@@ -94,13 +94,14 @@ fn check_below<A: Address>(arena: &Arena, entry: Entry, depth: u32, pinned: u32,
         for number in 0..64 {
             let covering = bitmap & covering_positions(number);
             let expected = match covering {
+                _ if entries[number as usize].is_route() => entries[number as usize].0,
                 0 => NO_ROUTE.0,
                 _ => inner(arena, kind, place, highest(covering)),
             };
             assert_eq!(
                 arena.get(place, DENSE_PAIRS + 2 * number + 1),
                 expected,
-                "what covers slot {number}"
+                "the route of slot {number}"
             );
         }
     }
@@ -112,8 +113,11 @@ fn check_below<A: Address>(arena: &Arena, entry: Entry, depth: u32, pinned: u32,
 /// Checks a table's shape and that each word of its memory is accounted for once.
 fn check<A: Address>(fib: &Fib<A>) {
     let mut found = Found::default();
-    let pinned = if fib.crowned { crown::LEVELS } else { 0 };
+    let pinned = fib.crown.as_ref().map_or(0, |crown| crown.levels);
     check_below::<A>(&fib.arena, fib.root, 0, pinned, &mut found);
+    if let Some(crown) = &fib.crown {
+        found.blocks.push((crown.directory.place(), directory::WORDS));
+    }
     assert_eq!(found.routes, fib.len());
     let live: u64 = found.blocks.iter().map(|(_, words)| u64::from(*words)).sum();
     assert_eq!(live, fib.arena.live_words());
@@ -188,6 +192,10 @@ impl FromSeed for u128 {
     }
 }
 
+fn levels<A: Address>(fib: &Fib<A>) -> u32 {
+    fib.crown.as_ref().map_or(0, |crown| crown.levels)
+}
+
 /// A history: seeds of prefixes, and in each batch how many of a hundred changes add a route.
 fn run<A: FromSeed>(batches: Vec<(u64, u8, usize)>) {
     let mut fib = Fib::<A>::with_hugepages(false);
@@ -233,7 +241,7 @@ fn run<A: FromSeed>(batches: Vec<(u64, u8, usize)>) {
     fib.publish();
     check(&fib);
     assert_eq!(fib.publish().lookup(A::default()), None);
-    assert_eq!((fib.len(), fib.memory().lookup, fib.crowned), (0, 0, false));
+    assert_eq!((fib.len(), fib.memory().lookup, levels(&fib)), (0, 0, 0));
 }
 
 fn histories() -> impl Strategy<Value = Vec<(u64, u8, usize)>> {
@@ -287,23 +295,26 @@ fn a_table_that_grows_gets_a_crown_and_one_that_shrinks_loses_it() {
         fib.insert(*prefix, RouteId(number as u32));
         model.insert(*prefix, RouteId(number as u32));
     }
-    assert!(!fib.crowned, "a crown comes with a publish");
+    assert_eq!(levels(&fib), 0, "a crown comes with a publish");
     let crowned = fib.publish();
-    assert!(fib.crowned);
+    assert_eq!(levels(&fib), crown::LEVELS);
     check(&fib);
     check_view(&crowned, &model);
-    let before = model.clone();
-    for prefix in &prefixes[100..] {
-        if !prefixes[..100].contains(prefix) {
-            fib.remove(*prefix);
-            model.remove(prefix);
+    let mut older = vec![(crowned, model.clone())];
+    for (left, expected) in [(200, 2), (30, 0)] {
+        for prefix in &prefixes[left..] {
+            if !prefixes[..left].contains(prefix) {
+                fib.remove(*prefix);
+                model.remove(prefix);
+            }
         }
+        older.push((fib.publish(), model.clone()));
+        assert_eq!(levels(&fib), expected, "{} routes", fib.len());
+        check(&fib);
     }
-    let bare = fib.publish();
-    assert!(!fib.crowned);
-    check(&fib);
-    check_view(&bare, &model);
-    check_view(&crowned, &before);
+    for (view, model) in &older {
+        check_view(view, model);
+    }
 }
 
 #[test]

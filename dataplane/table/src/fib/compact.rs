@@ -18,6 +18,7 @@ pub(super) fn pays(arena: &Arena) -> bool {
 }
 
 /// Copies all nodes into a new arena, each before its children and these in order, and gives it with the new root.
+/// A directory has to be made anew.
 pub(super) fn compact<A: Bits>(arena: &Arena, root: Entry) -> (Arena, Entry) {
     let mut target = arena.successor(arena.live_words());
     let root = copy::<A>(arena, &mut target, root);

@@ -1,32 +1,77 @@
-//! The crown of a large IPv4 table: the nodes of its first three levels are all there and all dense.
+//! The crown of a large IPv4 table: the nodes of its first levels are all there and all dense.
 //!
-//! A reader then knows what it will find at depths 0, 6 and 12 and need not look; nearly every route of an Internet
-//! table ends in the node behind. It costs 2.2 MB, so small tables go without, and so does IPv6, where most of the
-//! first 18 bits are never used.
+//! Two levels let a reader begin at depth 12 (see `directory`); with three it knows what it will find there as well,
+//! and nearly every route of an Internet table ends in the node behind. They cost 66 KB and 2.2 MB, so small tables go
+//! without, and so does IPv6, where most of the first bits are never used.
 
 use super::{
     Address,
     arena::Arena,
     blocks::{Skip, dense_with_own_route, release, set_slot, slot, thicken, thin_out},
+    directory::Directory,
     node::{Entry, Kind, STRIDE, Target},
     trie::{chain, settle},
 };
 
-/// Levels of the crown.
+/// Levels of the largest crown.
 pub(super) const LEVELS: u32 = 3;
 
-/// A table gets a crown at this many routes ...
-const FROM: usize = if cfg!(test) { 1 << 9 } else { 1 << 17 };
-/// ... and loses it below this many.
-const DOWN_TO: usize = FROM / 2;
+/// A table gets so many levels at this many routes, and loses them below half as many.
+const FROM: [(u32, usize); 2] = if cfg!(test) {
+    [(LEVELS, 1 << 9), (2, 1 << 7)]
+} else {
+    [(LEVELS, 1 << 14), (2, 1 << 12)]
+};
 
-/// Whether a table that has a crown, or has not, is to have one.
-pub(super) fn fits<A: Address>(routes: usize, crowned: bool) -> bool {
-    A::WORDS == 1 && routes >= if crowned { DOWN_TO } else { FROM }
+/// What the writer keeps of a crown.
+pub(super) struct Crown {
+    pub(super) levels: u32,
+    pub(super) directory: Directory,
+}
+
+/// How many levels a table is to have dense that now has `levels`.
+fn fitting<A: Address>(routes: usize, levels: u32) -> u32 {
+    let fits = |(more, from): &&(u32, usize)| routes >= if levels >= *more { *from / 2 } else { *from };
+    match FROM.iter().find(fits) {
+        Some((levels, _)) if A::WORDS == 1 => *levels,
+        _ => 0,
+    }
+}
+
+/// Gives the table the crown that fits it. The directory is as before, if there was one.
+pub(super) fn fit<A: Address>(
+    arena: &mut Arena,
+    root: Entry,
+    crown: Option<Crown>,
+    routes: usize,
+) -> (Entry, Option<Crown>) {
+    let before = crown.as_ref().map_or(0, |crown| crown.levels);
+    let levels = fitting::<A>(routes, before);
+    let bare = if levels < before {
+        take_off::<A>(arena, root, before)
+    } else {
+        root
+    };
+    if levels == 0 {
+        if let Some(crown) = crown {
+            crown.directory.release(arena);
+        }
+        return (bare, None);
+    }
+    let root = if levels == before {
+        root
+    } else {
+        put_on::<A>(arena, bare, levels)
+    };
+    let directory = match crown {
+        Some(crown) => crown.directory,
+        None => Directory::new(arena, root),
+    };
+    (root, Some(Crown { levels, directory }))
 }
 
 /// Makes the first levels below an entry dense.
-pub(super) fn put_on<A: Address>(arena: &mut Arena, entry: Entry, levels: u32) -> Entry {
+fn put_on<A: Address>(arena: &mut Arena, entry: Entry, levels: u32) -> Entry {
     let node = dense::<A>(arena, entry);
     let Target::Node(kind, mut place) = node.target() else {
         return node;
@@ -41,7 +86,7 @@ pub(super) fn put_on<A: Address>(arena: &mut Arena, entry: Entry, levels: u32) -
 }
 
 /// Gives the first levels below an entry the shape that their routes ask for.
-pub(super) fn take_off<A: Address>(arena: &mut Arena, entry: Entry, levels: u32) -> Entry {
+fn take_off<A: Address>(arena: &mut Arena, entry: Entry, levels: u32) -> Entry {
     let Target::Node(Kind::Dense, mut place) = entry.target() else {
         return entry;
     };

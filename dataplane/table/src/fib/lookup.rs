@@ -7,13 +7,13 @@
 use std::hint::select_unpredictable;
 
 use super::{
-    Address,
+    Address, crown, directory,
     node::{DENSE_PAIRS, Entry, SPARSE_HEADER, STRIDE, covering_positions, highest, rank},
 };
 use crate::RouteId;
 
 /// Addresses in a group: enough to hide the last level of cache, few enough for their state to stay in the first.
-const GROUP: usize = 32;
+const GROUP: usize = 64;
 
 /// Words to which a view leads.
 #[derive(Clone, Copy)]
@@ -45,6 +45,12 @@ impl Reader {
     #[inline(always)]
     fn at(self, place: u32) -> Reader {
         Reader(self.0.wrapping_add(place as usize))
+    }
+
+    /// A reader that begins so many bytes behind.
+    #[inline(always)]
+    fn at_byte(self, offset: u32) -> Reader {
+        Reader(self.0.wrapping_byte_add(offset as usize))
     }
 
     /// Asks for the memory of a place.
@@ -192,14 +198,12 @@ struct Lane<A> {
 }
 
 impl<A: Address> Lane<A> {
-    #[inline(always)]
-    fn new(root: Entry, address: A) -> Self {
-        Lane {
-            entry: root,
-            best: Entry::NOTHING.0,
-            key: address,
-        }
-    }
+    /// At its end, without an answer.
+    const NONE: Lane<A> = Lane {
+        entry: Entry::NOTHING,
+        best: Entry::NOTHING.0,
+        key: A::ZERO,
+    };
 
     #[inline(always)]
     fn answer(self) -> u32 {
@@ -207,14 +211,44 @@ impl<A: Address> Lane<A> {
     }
 }
 
+/// Where an address begins: at the root, or behind what a directory knows.
+///
 /// # Safety
-/// `base` and `root` belong to one view.
+/// The trie is a view's, which lives.
 #[inline(always)]
-unsafe fn one<A: Address>(base: *const u32, root: Entry, address: A) -> u32 {
-    let reader = Reader(base);
-    let mut lane = Lane::new(root, address);
+unsafe fn begin<A: Address>(trie: Trie, address: A) -> Lane<A> {
+    if trie.levels == 0 {
+        return Lane {
+            entry: trie.root,
+            best: Entry::NOTHING.0,
+            key: address,
+        };
+    }
+    let directory = Reader(trie.base).at(trie.directory);
+    let index = directory_index(address);
+    // SAFETY: both within the directory's block.
+    let (entry, above) = unsafe { (directory.word(index), directory.word(directory::ABOVE + index)) };
+    Lane {
+        entry: Entry(entry),
+        best: above,
+        key: address.shifted_left(directory::BITS),
+    }
+}
+
+#[inline(always)]
+fn directory_index<A: Address>(address: A) -> u32 {
+    address.first_word() >> (32 - directory::BITS)
+}
+
+/// # Safety
+/// As [`begin`].
+#[inline(always)]
+unsafe fn one<A: Address>(trie: Trie, address: A) -> u32 {
+    let reader = Reader(trie.base);
+    // SAFETY: the caller's promise.
+    let mut lane = unsafe { begin(trie, address) };
     while lane.entry.is_node() {
-        // SAFETY: the root and what its nodes lead to are the view's.
+        // SAFETY: where the lane begins and what the view's nodes lead to is the view's.
         unsafe { reader.step(&mut lane) };
     }
     lane.answer()
@@ -231,8 +265,8 @@ struct Lists {
 
 impl Lists {
     const SPARSE: usize = 0b100;
-    const DENSE: usize = 0b101;
-    const SKIP: usize = 0b110;
+    const DENSE: usize = 0b110;
+    const SKIP: usize = 0b101;
     const EMPTY: Lists = Lists {
         lanes: [[0; GROUP]; 8],
         lengths: 0,
@@ -298,17 +332,18 @@ unsafe fn descend<A: Address>(
 }
 
 /// # Safety
-/// As [`one`]; `addresses` and `routes` are equally long.
+/// As [`begin`]; `addresses` and `routes` are equally long.
 #[inline(always)]
-unsafe fn many<A: Address>(base: *const u32, root: Entry, addresses: &[A], routes: &mut [RouteId]) {
-    let reader = Reader(base);
-    let mut lanes = [Lane::new(root, A::default()); GROUP];
+unsafe fn many<A: Address>(trie: Trie, addresses: &[A], routes: &mut [RouteId]) {
+    let reader = Reader(trie.base);
+    let mut lanes = [Lane::NONE; GROUP];
     let mut lists = [Lists::EMPTY; 2];
     for (addresses, routes) in addresses.chunks(GROUP).zip(routes.chunks_mut(GROUP)) {
         for (lane, address) in lanes.iter_mut().zip(addresses) {
-            *lane = Lane::new(root, *address);
+            // SAFETY: the caller's promise.
+            *lane = unsafe { begin(trie, *address) };
         }
-        // SAFETY: all lanes stand before the view's root.
+        // SAFETY: all lanes stand where the view lets them begin.
         unsafe { descend(reader, &mut lanes, addresses.len(), &mut lists) };
         for (route, lane) in routes.iter_mut().zip(&lanes) {
             *route = RouteId(lane.answer());
@@ -316,103 +351,102 @@ unsafe fn many<A: Address>(base: *const u32, root: Entry, addresses: &[A], route
     }
 }
 
-/// A sparse node of nothing, for lanes that have their answer: they go on in step with the others.
-static NO_NODE: [u32; SPARSE_HEADER as usize + 1] = [0; SPARSE_HEADER as usize + 1];
-
-/// [`many`] for a table that wears a crown (see `crown`): three levels without a look at the kinds of nodes, then the
-/// sparse node at depth 18 that mostly ends it. Only what is not done by then goes level by level.
+/// [`many`] for a table with all levels of a crown: from the directory to the pair at depth 12, to the sparse node at
+/// depth 18 that mostly ends it, with nothing in between that depends on what is found. Only what is not done by then
+/// goes level by level.
 ///
 /// # Safety
-/// As [`many`], and the table has a crown.
+/// As [`many`], and the table has the crown.
 #[inline(always)]
-unsafe fn many_crowned<A: Address>(base: *const u32, root: Entry, addresses: &[A], routes: &mut [RouteId]) {
-    let reader = Reader(base);
-    let pair_at = |node: Entry, key: A| node.place() + DENSE_PAIRS + 2 * key.first_six();
-    let mut pairs = [0; GROUP];
+unsafe fn many_crowned<A: Address>(trie: Trie, addresses: &[A], routes: &mut [RouteId]) {
+    let reader = Reader(trie.base);
+    let directory = reader.at(trie.directory);
+    let empty = (trie.directory + directory::EMPTY) * size_of::<u32>() as u32;
+    // Of pairs, then of nodes, in bytes.
+    let mut places = [0; GROUP];
     let mut best = [0; GROUP];
-    let mut nodes = [Reader(NO_NODE.as_ptr()); GROUP];
-    let mut late = [Lane::new(root, A::default()); GROUP];
-    let mut late_numbers = [0_u8; GROUP];
-    let mut lists = [Lists::EMPTY; 2];
+    // Where the route stands.
+    let mut answers = [Reader(std::ptr::null()); GROUP];
+    let mut late = [0; GROUP];
     for (addresses, routes) in addresses.chunks(GROUP).zip(routes.chunks_mut(GROUP)) {
-        for ((address, pair), best) in addresses.iter().zip(&mut pairs).zip(&mut best) {
-            // SAFETY: the crown's nodes are dense, and their slots lead to the crown's next level.
-            let first = unsafe { reader.wide(pair_at(root, *address)) };
-            let key = address.shifted_left(STRIDE);
-            // SAFETY: as above.
-            let second = unsafe { reader.wide(pair_at(Entry(first as u32), key)) };
-            *best = covering_or(second, (first >> 32) as u32);
-            *pair = pair_at(Entry(second as u32), key.shifted_left(STRIDE));
-            reader.prefetch_place(*pair);
+        for (address, place) in addresses.iter().zip(&mut places) {
+            // SAFETY: within the directory's block.
+            let node = Entry(unsafe { directory.word(directory_index(*address)) });
+            let slot = address.first_word() >> 14 & 63;
+            *place = node.byte_place() + 4 * DENSE_PAIRS + 8 * slot;
+            reader.at_byte(*place).prefetch_place(0);
+        }
+        for ((address, place), best) in addresses.iter().zip(&mut places).zip(&mut best) {
+            // SAFETY: the crown's third level is dense nodes, of which this is a pair.
+            let pair = unsafe { reader.at_byte(*place).wide(0) };
+            let (entry, covering) = (Entry(pair as u32), (pair >> 32) as u32);
+            // SAFETY: within the directory's block.
+            let above = unsafe { directory.word(directory::ABOVE + directory_index(*address)) };
+            let covering = select_unpredictable(covering == Entry::NOTHING.0, above, covering);
+            *place = select_unpredictable(entry.is_sparse(), entry.byte_place(), empty);
+            reader.at_byte(*place).prefetch_place(0);
+            // What leads on to another node is found to be one below.
+            *best = select_unpredictable(entry.is_other_node(), entry.0, covering);
+        }
+        let nodes = addresses.iter().zip(&places).zip(&best);
+        for (((address, place), best), answer) in nodes.zip(&mut answers) {
+            let node = reader.at_byte(*place);
+            // SAFETY: a sparse node of the view, or the directory's of nothing.
+            let found = unsafe { node.find(address.first_word() >> 8 & 63) };
+            let index = select_unpredictable(found.taken, found.slot_index, found.inner_index);
+            let entry = node.at(SPARSE_HEADER + index);
+            *answer = select_unpredictable(found.taken | found.covered, entry, Reader(best));
+            answer.prefetch_place(0);
         }
         let mut late_count = 0;
-        for (number, address) in addresses.iter().enumerate() {
-            // SAFETY: a pair of the crown's third level.
-            let pair = unsafe { reader.wide(pairs[number]) };
-            let entry = Entry(pair as u32);
-            let covering = covering_or(pair, best[number]);
-            let node = select_unpredictable(
-                entry.is_sparse(),
-                reader.at(entry.place()),
-                Reader(NO_NODE.as_ptr()),
-            );
-            node.prefetch_place(0);
-            nodes[number] = node;
-            best[number] = select_unpredictable(entry.is_route(), entry.0, covering);
-            if entry.is_node() && !entry.is_sparse() {
-                let lane = Lane {
-                    entry,
-                    best: covering,
-                    key: address.shifted_left(3 * STRIDE),
-                };
-                late[late_count % GROUP] = lane;
-                late_numbers[late_count % GROUP] = number as u8;
-                late_count += 1;
-            }
-        }
-        for (number, (address, route)) in addresses.iter().zip(routes.iter_mut()).enumerate() {
-            let node = nodes[number];
-            let key = address.shifted_left(3 * STRIDE);
-            // SAFETY: a sparse node of the view, or the static one of nothing.
-            let found = unsafe { node.find(key.first_six()) };
-            let index = select_unpredictable(found.taken, found.slot_index, found.inner_index);
-            // SAFETY: a node's first entry, or one that its bitmaps name.
-            let entry = unsafe { node.word(SPARSE_HEADER + index) };
-            let entry = select_unpredictable(found.taken | found.covered, entry, best[number]);
+        for (number, (answer, route)) in answers.iter().zip(routes.iter_mut()).enumerate() {
+            // SAFETY: a node's entry that its bitmaps name, or one of `best`.
+            let entry = unsafe { answer.word(0) };
             *route = RouteId(entry);
             if Entry(entry).is_node() {
-                // SAFETY: as above.
-                let inner = unsafe { node.word(SPARSE_HEADER + found.inner_index) };
-                let best = if found.covered { inner } else { best[number] };
-                late[late_count % GROUP] = Lane {
-                    entry: Entry(entry),
-                    best,
-                    key: key.shifted_left(STRIDE),
-                };
-                late_numbers[late_count % GROUP] = number as u8;
+                late[late_count % GROUP] = number as u8;
                 late_count += 1;
             }
         }
         if late_count > 0 {
-            // SAFETY: nodes that the view's nodes led to.
-            unsafe { descend(reader, &mut late, late_count, &mut lists) };
-            for (lane, number) in late.iter().zip(late_numbers).take(late_count) {
-                routes[number as usize] = RouteId(lane.answer());
-            }
+            // SAFETY: the caller's promise.
+            unsafe { catch_up(trie, addresses, routes, &late[..late_count]) };
         }
     }
 }
 
+/// Looks up those that are not at their end where most are.
+///
 /// # Safety
-/// As [`many_crowned`], if the table has a crown, else as [`many`].
+/// As [`begin`].
+#[inline(always)]
+unsafe fn catch_up<A: Address>(trie: Trie, addresses: &[A], routes: &mut [RouteId], late: &[u8]) {
+    let mut lanes = [Lane::NONE; GROUP];
+    for (lane, number) in lanes.iter_mut().zip(late) {
+        // SAFETY: the caller's promise.
+        *lane = unsafe { begin(trie, addresses[usize::from(*number)]) };
+    }
+    // SAFETY: all lanes stand where the view lets them begin.
+    unsafe { descend(Reader(trie.base), &mut lanes, late.len(), &mut [Lists::EMPTY; 2]) };
+    for (lane, number) in lanes.iter().zip(late) {
+        routes[usize::from(*number)] = RouteId(lane.answer());
+    }
+}
+
+/// # Safety
+/// As [`many`].
 #[inline(always)]
 unsafe fn either<A: Address>(trie: Trie, addresses: &[A], routes: &mut [RouteId]) {
     // SAFETY: the caller's promise.
     unsafe {
-        if trie.crowned {
-            many_crowned(trie.base, trie.root, addresses, routes);
+        if trie.levels == crown::LEVELS {
+            many_crowned(trie, addresses, routes);
+        } else if trie.small {
+            for (address, route) in addresses.iter().zip(routes) {
+                *route = RouteId(one(trie, *address));
+            }
         } else {
-            many(trie.base, trie.root, addresses, routes);
+            many(trie, addresses, routes);
         }
     }
 }
@@ -435,7 +469,7 @@ mod counting {
     #[target_feature(enable = "popcnt,lzcnt,bmi1,bmi2")]
     pub(super) unsafe fn one<A: Address>(trie: Trie, address: A) -> u32 {
         // SAFETY: the caller's promise.
-        unsafe { super::one(trie.base, trie.root, address) }
+        unsafe { super::one(trie, address) }
     }
 
     /// # Safety
@@ -453,8 +487,12 @@ pub(super) struct Trie {
     /// The start of the memory.
     pub(super) base: *const u32,
     pub(super) root: Entry,
-    /// Whether the table has a crown.
-    pub(super) crowned: bool,
+    /// Levels of the table's crown, and where its directory is if there are any.
+    pub(super) levels: u32,
+    pub(super) directory: u32,
+    /// Whether the table stays in the core's own cache: then there is nothing to wait for, and sorting lanes costs more
+    /// than a wrong guess.
+    pub(super) small: bool,
 }
 
 /// The route of the longest prefix that holds the address, or [`Entry::NOTHING`].
@@ -469,7 +507,7 @@ pub(super) unsafe fn lookup<A: Address>(trie: Trie, address: A) -> u32 {
         return unsafe { counting::one(trie, address) };
     }
     // SAFETY: the caller's promise.
-    unsafe { one(trie.base, trie.root, address) }
+    unsafe { one(trie, address) }
 }
 
 /// [`lookup`] of many; works on as many as the shorter slice holds.

@@ -10,7 +10,7 @@
 //!
 //! From the bottom up: `words` is memory, `arena` hands out blocks of it and knows which may be changed in place,
 //! `blocks` changes one node, `trie` inserts and removes, `walk` reads for the writer, `lookup` for the packet
-//! path, `compact` closes gaps, `crown` speeds up large tables.
+//! path, `compact` closes gaps, `crown` and `directory` speed up large tables.
 
 mod address;
 mod arena;
@@ -19,6 +19,7 @@ mod blocks;
 mod check;
 mod compact;
 mod crown;
+mod directory;
 mod lookup;
 mod node;
 mod trie;
@@ -31,6 +32,8 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 use address::Bits;
 pub use address::{Address, Prefix, PrefixError};
 use arena::{Arena, Block};
+use crown::Crown;
+use directory::Directory;
 use node::Entry;
 use trie::Rest;
 use view::Hold;
@@ -65,7 +68,7 @@ struct Retired {
 pub struct Fib<A: Address> {
     arena: Arena,
     root: Entry,
-    crowned: bool,
+    crown: Option<Crown>,
     routes: usize,
     changed: bool,
     published: View<A>,
@@ -91,7 +94,7 @@ impl<A: Address> Fib<A> {
         Fib {
             arena: Arena::new(hugepages),
             root: Entry::NOTHING,
-            crowned: false,
+            crown: None,
             routes: 0,
             changed: false,
             published: View::default(),
@@ -118,7 +121,7 @@ impl<A: Address> Fib<A> {
 
     /// Removes the route of exactly this prefix and gives it back.
     pub fn remove(&mut self, prefix: Prefix<A>) -> Option<RouteId> {
-        let pinned = if self.crowned { crown::LEVELS } else { 0 };
+        let pinned = self.crown.as_ref().map_or(0, |crown| crown.levels);
         let (root, route) = trie::remove(&mut self.arena, self.root, Rest::of(prefix), pinned)?;
         self.root = root;
         self.routes -= 1;
@@ -200,25 +203,21 @@ impl<A: Address> Fib<A> {
         if !self.changed {
             return self.published.clone();
         }
-        let crowned = crown::fits::<A>(self.routes, self.crowned);
-        if crowned != self.crowned {
-            let change = if crowned {
-                crown::put_on::<A>
-            } else {
-                crown::take_off::<A>
-            };
-            self.root = change(&mut self.arena, self.root, crown::LEVELS);
-            self.crowned = crowned;
-        }
+        (self.root, self.crown) = crown::fit::<A>(&mut self.arena, self.root, self.crown.take(), self.routes);
         if compact::pays(&self.arena) {
             (self.arena, self.root) = compact::compact::<A>(&self.arena, self.root);
+            if let Some(crown) = &mut self.crown {
+                crown.directory = Directory::new(&mut self.arena, self.root);
+            }
             // Blocks of the old piece go with the piece.
             for retired in &mut self.retired {
                 retired.blocks = Vec::new();
             }
+        } else if let Some(crown) = &mut self.crown {
+            crown.directory.update(&mut self.arena, self.root);
         }
         let blocks = self.arena.seal();
-        let view = View::new(self.arena.words().clone(), self.root, self.crowned);
+        let view = View::new(self.arena.words().clone(), self.root, self.crown.as_ref());
         let before = std::mem::replace(&mut self.published, view);
         self.retired.push_back(Retired {
             hold: before.into_hold(),

@@ -9,8 +9,9 @@
 //! Blocks, in words of 32 bits:
 //! - *sparse*: bitmap of the taken slots (2), bitmap of the inner routes (2), the taken slots' entries, the inner
 //!   routes. Header and entries lie together, so that a level costs one memory access.
-//! - *dense*: bitmap of the inner routes (2), 64 pairs (the slot's entry; the inner route that covers the slot, or
-//!   nothing), the inner routes. For nodes that have nearly all children: no counting of bits.
+//! - *dense*: bitmap of the inner routes (2), 64 pairs (the slot's entry; the route of its addresses that no node
+//!   behind it knows better: the slot's own, else the inner route that covers it, else nothing), the inner routes.
+//!   For nodes that have nearly all children: no counting of bits.
 //! - *skip*: how many bits are skipped (1), these bits (1 or 4), the entry behind them. For two or more levels that
 //!   would have one child each and no route; the bits are compared, as they are part of the key.
 
@@ -49,8 +50,8 @@ pub(super) enum Target {
 const PLACE_BITS: u32 = 29;
 const KIND_MASK: u32 = !0 << PLACE_BITS;
 const SPARSE: u32 = 0b100 << PLACE_BITS;
-const DENSE: u32 = 0b101 << PLACE_BITS;
-const SKIP: u32 = 0b110 << PLACE_BITS;
+const SKIP: u32 = 0b101 << PLACE_BITS;
+const DENSE: u32 = 0b110 << PLACE_BITS;
 
 /// How many words 29 bits can name: 2 GiB a table.
 pub(super) const MAX_WORDS: u32 = 1 << PLACE_BITS;
@@ -87,9 +88,22 @@ impl Entry {
         self.0 & KIND_MASK == DENSE
     }
 
+    /// One comparison: sparse nodes are the lowest numbers.
     #[inline(always)]
     pub(super) fn is_sparse(self) -> bool {
-        self.0 & KIND_MASK == SPARSE
+        (self.0 as i32) < SKIP as i32
+    }
+
+    /// Whether it leads to a node that is not sparse.
+    #[inline(always)]
+    pub(super) fn is_other_node(self) -> bool {
+        self.0.wrapping_sub(SKIP) < Entry::NOTHING.0 - SKIP
+    }
+
+    /// Where a sparse or dense node is, in bytes: their kinds are shifted out.
+    #[inline(always)]
+    pub(super) fn byte_place(self) -> u32 {
+        self.0 << 2
     }
 
     /// Where the node is; meaningful for nodes only.
@@ -138,17 +152,17 @@ pub(super) fn inner_position(slot: u32, length: u32) -> u32 {
     (1 << length) | (slot >> (STRIDE - length))
 }
 
-/// For each pair of slots the positions of the inner routes that cover it, one a length.
-pub(super) static COVERING: [u64; 32] = {
-    let mut table = [0; 32];
-    let mut pair = 0;
-    while pair < 32 {
+/// For each slot the positions of the inner routes that cover it, one a length.
+pub(super) static COVERING: [u64; 64] = {
+    let mut table = [0; 64];
+    let mut slot = 0;
+    while slot < 64 {
         let mut length = 0;
         while length < STRIDE {
-            table[pair as usize] |= 1 << ((1 << length) | (pair >> (STRIDE - 1 - length)));
+            table[slot as usize] |= 1 << ((1 << length) | (slot >> (STRIDE - length)));
             length += 1;
         }
-        pair += 1;
+        slot += 1;
     }
     table
 };
@@ -156,7 +170,7 @@ pub(super) static COVERING: [u64; 32] = {
 /// Positions of the inner routes that cover a slot.
 #[inline(always)]
 pub(super) fn covering_positions(slot: u32) -> u64 {
-    COVERING[(slot >> 1) as usize & 31]
+    COVERING[slot as usize & 63]
 }
 
 /// How many bits are set below a position (0 to 63).

@@ -5,11 +5,15 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 
 use super::{
     Address, NO_ROUTE,
+    crown::Crown,
     lookup::{self, Trie},
     node::Entry,
     words::Words,
 };
 use crate::RouteId;
+
+/// Words of a table that stays in a core's own cache.
+const SMALL: usize = (192 << 10) / size_of::<u32>();
 
 /// What a view keeps alive.
 struct Kept {
@@ -49,11 +53,13 @@ unsafe impl<A: Address> Sync for View<A> {}
 
 impl<A: Address> View<A> {
     /// The trie below the root must be left alone until the hold is the last one.
-    pub(super) fn new(words: Arc<Words>, root: Entry, crowned: bool) -> View<A> {
+    pub(super) fn new(words: Arc<Words>, root: Entry, crown: Option<&Crown>) -> View<A> {
         let trie = Trie {
             base: words.base(),
             root,
-            crowned,
+            levels: crown.map_or(0, |crown| crown.levels),
+            directory: crown.map_or(0, |crown| crown.directory.place()),
+            small: crown.is_none() && words.len() < SMALL,
         };
         View {
             trie,
@@ -90,7 +96,7 @@ impl<A: Address> View<A> {
 impl<A: Address> Default for View<A> {
     /// A view of no routes.
     fn default() -> Self {
-        View::new(Arc::new(Words::new(0, false)), Entry::NOTHING, false)
+        View::new(Arc::new(Words::new(0, false)), Entry::NOTHING, None)
     }
 }
 
