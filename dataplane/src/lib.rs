@@ -9,6 +9,7 @@ pub mod control;
 pub mod dpdk;
 pub mod drops;
 pub mod pipeline;
+pub mod polling;
 pub mod port;
 pub mod shared;
 pub mod snapshot;

@@ -2,8 +2,8 @@
 //!
 //! A round says "quiescent" (nothing of the old snapshot is held), takes the snapshot, polls each queue that the
 //! worker owns and walks what it received through the pipeline. Ageing takes a small slice of each round. A worker that
-//! finds nothing backs off in steps: pause, then sleeps up to a set limit; a busy one never sleeps. Queues that were idle
-//! for long among busy ones are looked at less often.
+//! finds nothing backs off in steps: pause, then sleeps up to a set limit; a busy one never sleeps. Which queues are
+//! looked at in a round is told by [`polling`].
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -23,6 +23,8 @@ use crate::{
         burst::Burst,
         transmit::{self, Transmit},
     },
+    polling::{self, Next, Polling, Served},
+    port::doorbell::{self, DoorbellId},
     shared::Shared,
     snapshot::Poll,
     statistics::{Counters, Stage},
@@ -33,10 +35,6 @@ const PAUSE_AFTER: u32 = 64;
 const SLEEP_AFTER: u32 = 1024;
 /// First sleep; doubled up to the limit.
 const FIRST_SLEEP: Duration = Duration::from_micros(5);
-/// An idle queue is looked at once in as many rounds at most.
-const SKIP_MOST: u8 = 16;
-/// Queues whose idleness a worker keeps; beyond, two share a place.
-const MAX_QUEUES: usize = 8192;
 /// Sessions that are looked at for ageing, between two rounds.
 const SWEEP: u32 = 32;
 /// Rounds between two slices of ageing while packets flow.
@@ -56,10 +54,8 @@ pub struct Worker {
     cycles_per_second: u64,
     idle_rounds: u32,
     rounds: u64,
-    /// How many more rounds each queue is skipped, and how long it is idle: by its place in the list of queues.
-    skips: Box<[(u8, u8)]>,
-    /// The snapshot that made this list.
-    polls_since: u64,
+    polling: Polling,
+    rang: [Option<DoorbellId>; doorbell::HEARD],
 }
 
 impl Worker {
@@ -85,8 +81,8 @@ impl Worker {
             cycles_per_second: clock::hz(),
             idle_rounds: 0,
             rounds: 0,
-            skips: vec![(0, 0); MAX_QUEUES].into_boxed_slice(),
-            polls_since: 0,
+            polling: Polling::new(clock::hz()),
+            rang: [None; doorbell::HEARD],
         }
     }
 
@@ -121,26 +117,34 @@ impl Worker {
             worker: self.index,
         };
         let mut packets = inject(&mut context);
-        if self.polls_since != snapshot.polls_since {
-            self.polls_since = snapshot.polls_since;
-            self.skips.fill((0, 0));
-        }
-        for (place, poll) in snapshot.polls[usize::from(self.index)].iter().enumerate() {
-            let (skip, idle) = &mut self.skips[place % MAX_QUEUES];
-            if *skip > 0 {
-                *skip -= 1;
-                continue;
-            }
+        let polls = &snapshot.polls[usize::from(self.index)];
+        let polling = &mut self.polling;
+        let mut serve = |poll: &Poll| {
             own.polling.store(u32::from(poll.port.0) + 1, Ordering::Relaxed);
-            let received = receive(&mut context, poll, &mut self.received, &mut self.burst);
-            packets += received;
-            *idle = if received > 0 {
-                0
-            } else {
-                (*idle + 1).min(SKIP_MOST)
+            receive(&mut context, poll, &mut self.received, &mut self.burst)
+        };
+        polling.begin(snapshot.polls_since, polls.iter().map(|poll| poll.doorbell));
+        if polling.listens(began, self.idle_rounds > 0) {
+            let count = doorbell::heard(self.index, &mut self.rang);
+            for doorbell in self.rang[..count].iter().flatten() {
+                polling.rang(*doorbell);
+            }
+        }
+        let served = serve_busy(polling, polls, &mut serve);
+        packets += served;
+        if served == 0 && polling.jump() {
+            packets += serve_busy(polling, polls, &mut serve);
+        }
+        let long_idle = self.idle_rounds > PAUSE_AFTER;
+        let mut looks = polling.looks(clock::now(), packets == 0, long_idle);
+        while let Some(place) = polling.look(&mut looks) {
+            let poll = &polls[place];
+            let served = match poll.driver.pending_receive(poll.queue) {
+                true => serve(poll),
+                false => Served::default(),
             };
-            // Alone or not busy, there is nothing to gain by skipping.
-            *skip = if self.idle_rounds == 0 { *idle / 4 } else { 0 };
+            packets += served.packets;
+            polling.looked(served);
         }
         own.polling.store(0, Ordering::Relaxed);
         if packets == 0 || self.rounds.is_multiple_of(SWEEP_EVERY) {
@@ -174,13 +178,33 @@ impl Worker {
     }
 }
 
-/// Polls one queue and walks what came through the pipeline; how many packets.
+/// Serves each busy queue that is due; how many packets they had.
 #[inline]
-fn receive(context: &mut Context<'_>, poll: &Poll, received: &mut Batch, burst: &mut Burst) -> u64 {
+fn serve_busy(polling: &mut Polling, polls: &[Poll], mut serve: impl FnMut(&Poll) -> Served) -> u64 {
+    let (mut packets, mut position) = (0, 0);
+    while let Some(place) = polling.busy(position) {
+        if !polling.is_due(place) {
+            position += 1;
+            continue;
+        }
+        let poll = &polls[place];
+        let served = serve(poll);
+        packets += served.packets;
+        match polling.served(position, poll.rests, served) {
+            Next::Stays => position += 1,
+            Next::IsQuiet => polling.set_aside(position, poll.driver.listen(poll.queue)),
+        }
+    }
+    packets
+}
+
+/// Polls one queue and walks what came through the pipeline.
+#[inline]
+fn receive(context: &mut Context<'_>, poll: &Poll, received: &mut Batch, burst: &mut Burst) -> Served {
     let began = clock::now();
     let count = poll.driver.receive(poll.queue, received) as u64;
     if count == 0 {
-        return 0;
+        return Served::default();
     }
     let bytes: usize = received.iter().map(|mbuf| mbuf.len()).sum();
     let counters = &mut *context.counters;
@@ -193,8 +217,14 @@ fn receive(context: &mut Context<'_>, poll: &Poll, received: &mut Batch, burst: 
     counters.stage_cycles[Stage::Receive as usize] += clock::now() - began;
     counters.stage_packets[Stage::Receive as usize] += count;
     burst.begin(poll.port, received);
-    pipeline::run(burst, context);
-    count
+    let first_packets = pipeline::run(burst, context);
+    Served {
+        packets: count,
+        cost: match poll.charged {
+            true => clock::now() - began + first_packets * (polling::FIRST_PACKET - 1),
+            false => 0,
+        },
+    }
 }
 
 /// Sends what the control thread has to say.

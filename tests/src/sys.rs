@@ -52,6 +52,25 @@ pub fn end_with_us(command: &mut Command) -> &mut Command {
     }
 }
 
+/// Lets this process have as many descriptors as the hard limit allows.
+pub fn allow_descriptors() -> io::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls use a live struct.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return Err(Error::last_os_error());
+        }
+        limit.rlim_cur = limit.rlim_max;
+        match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
+            0 => Ok(()),
+            _ => Err(Error::last_os_error()),
+        }
+    }
+}
+
 /// Sends a signal to a process that we started.
 pub fn signal(process: u32, signal: i32) -> io::Result<()> {
     // SAFETY: plain system call.

@@ -365,6 +365,15 @@ impl FrontEnd {
             .expect("inside the memory")
     }
 
+    /// weftd asks not to be kicked for this ring (VIRTQ_USED_F_NO_NOTIFY).
+    pub fn wants_silence(&self, queue: usize) -> bool {
+        let flags: u16 = self
+            .memory
+            .load(GuestAddress(ring(queue) + 0x2000), Ordering::Acquire)
+            .expect("inside the memory");
+        flags & 1 != 0
+    }
+
     /// How far the guest is in a ring.
     pub fn available_index(&self, queue: usize) -> u16 {
         self.available[queue]

@@ -342,6 +342,9 @@ impl State {
                     port: *id,
                     queue,
                     driver: Arc::clone(&entry.driver),
+                    rests: entry.driver.rests(),
+                    doorbell: entry.driver.assign(queue, WorkerId(worker as u16)),
+                    charged: entry.spec.vrf != VrfId::UNDERLAY,
                 });
             }
         }

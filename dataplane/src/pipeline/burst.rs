@@ -132,6 +132,14 @@ impl<K: Key> Lane<K> {
         }
     }
 
+    /// How many of the undecided have no session yet.
+    #[inline(always)]
+    pub fn first_packets(&self) -> usize {
+        let undecided = &self.undecided[..self.undecided_count];
+        let new = |position: &&u8| self.found[usize::from(**position)].is_none();
+        undecided.iter().filter(new).count()
+    }
+
     fn clear(&mut self) {
         self.stateful = 0;
         self.stateless = 0;

@@ -78,8 +78,8 @@ impl Context<'_> {
     }
 }
 
-/// Walks a burst through all stages.
-pub fn run(burst: &mut Burst, context: &mut Context<'_>) {
+/// Walks a burst through all stages. Returns the cycles that it took to decide on sessions' first packets.
+pub fn run(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
     let packets = burst.len() as u64;
     let mut clock = StageClock { since: clock::now() };
     classify::classify(burst, context);
@@ -87,12 +87,14 @@ pub fn run(burst: &mut Burst, context: &mut Context<'_>) {
     flow::lookup::<V4>(burst, context);
     flow::lookup::<V6>(burst, context);
     clock.lap(context.counters, Stage::Flow, packets);
+    let first = (burst.v4.first_packets() + burst.v6.first_packets()) as u64;
     let missed = forward::forward::<V4>(burst, context) + forward::forward::<V6>(burst, context);
-    clock.lap(context.counters, Stage::Miss, missed);
+    let deciding = clock.lap(context.counters, Stage::Miss, missed);
     apply::apply(burst, context);
     clock.lap(context.counters, Stage::Apply, packets);
     transmit::flush(context);
     clock.lap(context.counters, Stage::Transmit, packets);
+    deciding * first / missed.max(1)
 }
 
 /// Charges the cycles since the last look to a stage.
@@ -102,12 +104,14 @@ pub struct StageClock {
 }
 
 impl StageClock {
-    /// The stage is over.
+    /// The stage is over; how many cycles it took.
     #[inline(always)]
-    pub fn lap(&mut self, counters: &mut Counters, stage: Stage, packets: u64) {
+    pub fn lap(&mut self, counters: &mut Counters, stage: Stage, packets: u64) -> u64 {
         let now = clock::now();
-        counters.stage_cycles[stage as usize] += now - self.since;
+        let cycles = now - self.since;
+        counters.stage_cycles[stage as usize] += cycles;
         counters.stage_packets[stage as usize] += packets;
         self.since = now;
+        cycles
     }
 }

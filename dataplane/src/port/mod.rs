@@ -12,6 +12,7 @@ pub mod address;
 mod attach;
 mod claim;
 mod device;
+pub mod doorbell;
 pub mod error;
 pub mod ethdev;
 mod kernel_quiet;
@@ -22,12 +23,15 @@ pub mod vhost;
 mod virtio;
 
 use weft_packet::Mac;
+use weft_table::WorkerId;
 
 use crate::{
     change::DeviceSpec,
     dpdk::{Batch, Mempool},
     view::DeviceStatistics,
 };
+
+use doorbell::{Doorbell, DoorbellId};
 
 pub use crate::dpdk::BURST;
 pub use error::OpenError;
@@ -120,6 +124,34 @@ impl Driver {
     #[inline]
     pub fn pending_receive(&self, queue: u16) -> bool {
         each_driver!(self, driver => driver.pending_receive(queue))
+    }
+
+    /// An empty queue may be looked at less often: whoever sends waits until there is room in its ring. A NIC would
+    /// lose what comes meanwhile.
+    pub fn rests(&self) -> bool {
+        !matches!(self, Driver::Ethdev(_))
+    }
+
+    /// A receive queue belongs to this worker from now on; the doorbell by which it may be heard when it is quiet.
+    pub fn assign(&self, queue: u16, worker: WorkerId) -> Option<DoorbellId> {
+        let doorbell = match self {
+            Driver::Vhost(vhost) => vhost.doorbell(queue)?,
+            Driver::Tap(tap) => tap.doorbell(queue)?,
+            Driver::Ethdev(_) => return None,
+        };
+        doorbell.hang(worker);
+        Some(doorbell.id())
+    }
+
+    /// An empty queue is to ring from now on when something comes. False: it cannot, so it must be looked at. What came
+    /// at the same time may not ring: look at the queue once more.
+    #[inline]
+    pub fn listen(&self, queue: u16) -> bool {
+        match self {
+            Driver::Vhost(vhost) => vhost.listen(queue),
+            Driver::Tap(tap) => tap.doorbell(queue).is_some_and(Doorbell::is_heard),
+            Driver::Ethdev(_) => false,
+        }
     }
 
     /// Number of receive queues, fixed while it is open.

@@ -4,8 +4,8 @@
 //! another while it is open. Frames carry a virtio-net header, so that checksums and TCP segments of up to 64 KiB are
 //! left to the one who can do them best ([`super::virtio`]).
 //!
-//! Each receive and each sent packet is one system call; a poll of an idle queue is one too, so a worker polls idle
-//! taps less and less often. The kernel queues 1,000 packets towards weft (`txqueuelen`) meanwhile.
+//! Each receive and each sent packet is one system call; a poll of an idle queue is one too, so quiet
+//! taps are not polled but [heard](super::doorbell).
 #![allow(unsafe_code)]
 
 use std::{
@@ -29,6 +29,7 @@ use weft_packet::Mac;
 use super::{
     Capabilities, OpenContext,
     claim::Claim,
+    doorbell::Doorbell,
     error::OpenError,
     netlink::{self, LinkChange, Request},
     virtio,
@@ -61,6 +62,8 @@ pub struct Tap {
 struct Queue {
     file: File,
     claim: Claim,
+    /// Rings when the file can be read.
+    doorbell: Option<Doorbell>,
     /// Used by the one who holds `claim`.
     receive: UnsafeCell<Receive>,
     no_buffer: AtomicU64,
@@ -373,6 +376,11 @@ impl Tap {
         true
     }
 
+    /// The doorbell of a receive queue.
+    pub fn doorbell(&self, queue: u16) -> Option<&Doorbell> {
+        self.queues.get(usize::from(queue))?.doorbell.as_ref()
+    }
+
     /// See [`super::Driver::receive_queues`].
     #[inline]
     pub fn receive_queues(&self) -> u16 {
@@ -470,9 +478,14 @@ enum Read {
 
 impl Queue {
     fn new(file: File) -> Queue {
+        let doorbell = Doorbell::new();
+        if let (Some(doorbell), Ok(same)) = (&doorbell, file.try_clone()) {
+            doorbell.wire(vec![same.into()]);
+        }
         Queue {
             file,
             claim: Claim::default(),
+            doorbell,
             receive: UnsafeCell::new(Receive {
                 spare: None,
                 overflow: vec![0; LARGEST].into_boxed_slice(),

@@ -22,13 +22,13 @@
 
 use std::{
     collections::HashMap,
-    ffi::{CStr, CString, c_char, c_int},
+    ffi::{CStr, CString, c_char, c_int, c_void},
     fs, io,
     os::unix::{ffi::OsStrExt, fs::FileTypeExt, net::UnixStream},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
     },
     thread,
 };
@@ -36,7 +36,11 @@ use std::{
 use dpdk_sys as ffi;
 use weft_packet::Mac;
 
-use super::{Capabilities, OpenContext, error::OpenError};
+use super::{
+    Capabilities, OpenContext,
+    doorbell::{self, Doorbell},
+    error::OpenError,
+};
 use crate::{
     dpdk::{Batch, Mempool, log},
     view::DeviceStatistics,
@@ -99,6 +103,8 @@ struct Side {
     /// Bit masks of the virtqueue pairs (as in `receive_enabled`) whose kicks were switched off since they were
     /// enabled.
     quiet: AtomicU64,
+    /// By which a receive queue is heard while it is quiet.
+    doorbell: Option<Doorbell>,
 }
 
 /// A worker inside a queue; the device stays while it lives.
@@ -129,6 +135,46 @@ impl Shared {
         (inside.device != NO_DEVICE).then_some(inside)
     }
 
+    /// Wires the doorbells to the eventfds by which the guest kicks; each rings once, since the guest may have kicked
+    /// before. Runs on the library's thread that handles this device's messages, and alone changes its rings.
+    fn wire_doorbells(&self, device: c_int) {
+        let enabled = self.receive_enabled.load(Ordering::Relaxed);
+        for (queue, side) in self.receive.iter().enumerate() {
+            let Some(doorbell) = &side.doorbell else { continue };
+            let (mut kicks, mut complete) = (Vec::new(), true);
+            let mut pairs = self.pairs_of(queue as u16) & enabled;
+            while pairs != 0 {
+                let pair = pairs.trailing_zeros();
+                pairs &= pairs - 1;
+                let mut ring = ffi::rte_vhost_vring::default();
+                // SAFETY: the device exists while its callback runs; the library checks the virtqueue's number and
+                // fills the struct.
+                let result = unsafe {
+                    ffi::rte_vhost_get_vhost_vring(device, virtqueue_of_guest_transmit(pair), &mut ring)
+                };
+                let eventfd = (result == 0).then(|| doorbell::own(ring.kickfd)).flatten();
+                complete &= eventfd.is_some();
+                eventfd.iter().for_each(doorbell::kick);
+                kicks.extend(eventfd);
+            }
+            // A guest that polls on one of its rings does not kick there.
+            doorbell.wire(if complete { kicks } else { Vec::new() });
+        }
+    }
+
+    /// Every pair whose number is `queue` modulo the port's queues.
+    #[inline]
+    fn pairs_of(&self, queue: u16) -> u64 {
+        let queues = self.receive.len();
+        let mut mask = 0;
+        let mut pair = usize::from(queue);
+        while pair < usize::from(MOST_QUEUES) {
+            mask |= 1 << pair;
+            pair += queues;
+        }
+        mask
+    }
+
     /// Takes the device away and waits for those inside. Runs on a thread of the library, or the control thread.
     fn leave(&self) {
         self.device.store(NO_DEVICE, Ordering::SeqCst);
@@ -138,6 +184,9 @@ impl Shared {
                 thread::yield_now();
             }
             side.quiet.store(0, Ordering::Relaxed);
+            if let Some(doorbell) = &side.doorbell {
+                doorbell.wire(Vec::new());
+            }
         }
     }
 }
@@ -166,7 +215,12 @@ impl Vhost {
             transmit_enabled: AtomicU64::new(0),
             capabilities: AtomicU8::new(0),
             packed: AtomicBool::new(false),
-            receive: (0..queues).map(|_| Side::default()).collect(),
+            receive: (0..queues)
+                .map(|_| Side {
+                    doorbell: Doorbell::new(),
+                    ..Side::default()
+                })
+                .collect(),
             transmit: (0..queues).map(|_| Side::default()).collect(),
             oversized: AtomicU64::new(0),
         });
@@ -253,7 +307,7 @@ impl Vhost {
         };
         let before = batch.len();
         // Pairs that the guest has beyond the port's are shared out.
-        let mut pairs = self.pairs_of(queue) & shared.receive_enabled.load(Ordering::Relaxed);
+        let mut pairs = shared.pairs_of(queue) & shared.receive_enabled.load(Ordering::Relaxed);
         while pairs != 0 {
             let pair = pairs.trailing_zeros();
             pairs &= pairs - 1;
@@ -297,19 +351,6 @@ impl Vhost {
         }
     }
 
-    /// Every pair whose number is `queue` modulo the port's queues.
-    #[inline]
-    fn pairs_of(&self, queue: u16) -> u64 {
-        let queues = self.shared.receive.len();
-        let mut mask = 0;
-        let mut pair = usize::from(queue);
-        while pair < usize::from(MOST_QUEUES) {
-            mask |= 1 << pair;
-            pair += queues;
-        }
-        mask
-    }
-
     /// See [`super::Driver::transmit`].
     #[inline]
     pub fn transmit(&self, queue: u16, batch: &mut Batch) -> usize {
@@ -345,7 +386,7 @@ impl Vhost {
         let Some(inside) = shared.enter(side) else {
             return false;
         };
-        let mut pairs = self.pairs_of(queue) & shared.receive_enabled.load(Ordering::Relaxed);
+        let mut pairs = shared.pairs_of(queue) & shared.receive_enabled.load(Ordering::Relaxed);
         if shared.packed.load(Ordering::Relaxed) {
             return pairs != 0;
         }
@@ -360,6 +401,40 @@ impl Vhost {
             }
         }
         false
+    }
+
+    /// The doorbell of a receive queue.
+    pub fn doorbell(&self, queue: u16) -> Option<&Doorbell> {
+        self.shared.receive.get(usize::from(queue))?.doorbell.as_ref()
+    }
+
+    /// See [`super::Driver::listen`]: asks the guest to kick.
+    pub fn listen(&self, queue: u16) -> bool {
+        let shared = &*self.shared;
+        let Some(side) = shared.receive.get(usize::from(queue)) else {
+            return false;
+        };
+        if !side.doorbell.as_ref().is_some_and(Doorbell::is_heard) {
+            return false;
+        }
+        let Some(inside) = shared.enter(side) else {
+            return false;
+        };
+        let mut pairs = shared.pairs_of(queue) & shared.receive_enabled.load(Ordering::Relaxed);
+        let mut heard = pairs != 0;
+        while pairs != 0 {
+            let pair = pairs.trailing_zeros();
+            pairs &= pairs - 1;
+            // The next receive asks for silence again.
+            side.quiet.fetch_and(!(1 << pair), Ordering::Relaxed);
+            // SAFETY: the device stays while we are inside; the library checks the virtqueue's number.
+            heard &= unsafe {
+                ffi::rte_vhost_enable_guest_notification(inside.device, virtqueue_of_guest_transmit(pair), 1)
+            } == 0;
+        }
+        // The guest sees that it is to kick, or we see what it has made available.
+        fence(Ordering::SeqCst);
+        heard
     }
 
     /// See [`super::Driver::receive_queues`].
@@ -559,10 +634,23 @@ fn port_of(device: c_int) -> Option<Arc<Shared>> {
 
 /// A front end connected; nothing is enabled yet.
 unsafe extern "C" fn new_connection(device: c_int) -> c_int {
+    static MESSAGES: ffi::rte_vhost_user_extern_ops = ffi::rte_vhost_user_extern_ops {
+        pre_msg_handle: None,
+        post_msg_handle: Some(after_message),
+    };
     let Some(shared) = port_of(device) else { return -1 };
     shared.receive_enabled.store(0, Ordering::Relaxed);
     shared.transmit_enabled.store(0, Ordering::Relaxed);
-    0
+    // SAFETY: the device exists while its callback runs, and the functions' struct for ever.
+    unsafe { ffi::rte_vhost_extern_callback_register(device, &MESSAGES, std::ptr::null_mut()) }
+}
+
+/// The library has handled a message of the front end's: other eventfds, perhaps.
+unsafe extern "C" fn after_message(device: c_int, _message: *mut c_void) -> ffi::rte_vhost_msg_result {
+    if let Some(shared) = port_of(device) {
+        shared.wire_doorbells(device);
+    }
+    ffi::RTE_VHOST_MSG_RESULT_NOT_HANDLED
 }
 
 /// The guest's driver is ready.
@@ -584,6 +672,7 @@ unsafe extern "C" fn new_device(device: c_int) -> c_int {
         .packed
         .store(has(ffi::VIRTIO_F_RING_PACKED), Ordering::Relaxed);
     shared.device.store(device, Ordering::SeqCst);
+    shared.wire_doorbells(device);
     0
 }
 
@@ -615,6 +704,7 @@ unsafe extern "C" fn vring_state_changed(device: c_int, virtqueue: u16, enable: 
     } else {
         mask.fetch_and(!(1 << pair), Ordering::Relaxed);
     }
+    shared.wire_doorbells(device);
     0
 }
 

@@ -6,7 +6,7 @@ use weft_packet::{Mac, VlanId};
 use weft_table::{PortId, VrfId};
 
 use super::L2Header;
-use crate::port::Driver;
+use crate::port::{Driver, doorbell::DoorbellId};
 
 /// See the module. VLAN sub-interfaces have no driver of their own, they use their parent's.
 pub struct Port {
@@ -75,4 +75,10 @@ pub struct Poll {
     pub queue: u16,
     /// The device: kept alive by the snapshot.
     pub driver: Arc<Driver>,
+    /// It may be set aside while it is empty (see [`polling`](crate::polling)).
+    pub rests: bool,
+    /// By which it is heard meanwhile.
+    pub doorbell: Option<DoorbellId>,
+    /// Its packets are one tenant's, which has its share of the worker.
+    pub charged: bool,
 }

@@ -6,14 +6,19 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use weft_dataplane::{
     change::DeviceSpec,
     dpdk::{BURST, Batch, HeaderLengths, Pending, Transport},
-    port::{self, Capabilities, Driver, OpenContext},
+    port::{
+        self, Capabilities, Driver, OpenContext,
+        doorbell::{self, DoorbellId},
+    },
 };
 use weft_packet::Mac;
+use weft_table::WorkerId;
 use weft_tests::{
     eventually,
     sys::Offload,
@@ -21,6 +26,7 @@ use weft_tests::{
         BUFFER, Descriptor, FrontEnd, OFFLOADING, PLAIN, RECEIVE, RING_SIZE, TRANSMIT, buffer_address,
         descriptor,
     },
+    within,
 };
 
 use crate::{World, bytes, context, packet, packet_in_segments, receive, send, world};
@@ -41,6 +47,10 @@ fn guest(world: &World, directory: &Path, features: u64) -> (Driver, FrontEnd) {
     let guest = FrontEnd::accept(&listener, features).unwrap();
     eventually("the guest is ready", || driver.link_up().then_some(()));
     (driver, guest)
+}
+
+fn receive_nothing(driver: &Driver) -> bool {
+    driver.receive(0, &mut Batch::new()) == 0
 }
 
 fn frame(length: usize) -> Vec<u8> {
@@ -73,6 +83,41 @@ fn frames_pass_between_a_guest_and_its_port_both_ways() {
     }
     send(&driver, 0, packet_in_segments(&world.pool, &frame(5000), 333));
     assert_eq!(guest.receive(), frame(5000));
+}
+
+/// The doorbells that ring for a worker until `doorbell` has, or never does.
+fn rings(worker: u16, doorbell: DoorbellId) -> bool {
+    let mut rang = [None; doorbell::HEARD];
+    within(Duration::from_millis(500), || {
+        let count = doorbell::heard(worker, &mut rang);
+        rang[..count].contains(&Some(doorbell)).then_some(())
+    })
+    .is_some()
+}
+
+#[test]
+fn a_quiet_guest_rings_when_it_sends_and_a_busy_one_is_asked_not_to() {
+    let world = world();
+    let directory = tempfile::tempdir().unwrap();
+    let (driver, mut guest) = guest(&world, directory.path(), PLAIN);
+    let bell = driver.assign(0, WorkerId(7)).expect("a guest has a doorbell");
+    assert!(
+        guest.wants_silence(TRANSMIT) || receive_nothing(&driver),
+        "polled at least once"
+    );
+    assert!(driver.listen(0), "it is heard");
+    assert!(!guest.wants_silence(TRANSMIT), "the guest is asked to kick");
+    while rings(7, bell) {}
+    guest.send(&frame(64));
+    assert!(rings(7, bell));
+    assert_eq!(bytes(&receive(&driver)), frame(64));
+    assert!(
+        guest.wants_silence(TRANSMIT),
+        "while it is polled there is no need to kick"
+    );
+    drop(guest);
+    eventually("the guest is gone", || (!driver.link_up()).then_some(()));
+    assert!(!driver.listen(0), "nobody is there to ring");
 }
 
 #[test]
