@@ -7,7 +7,10 @@
 
 pub mod generator;
 pub mod harness;
+pub mod overload;
 pub mod peers;
+pub mod rfc2544;
+pub mod scale;
 
 use anyhow::Result;
 pub use harness::Bench;
@@ -23,8 +26,25 @@ pub struct Benchmark {
 }
 
 /// Every benchmark, in the order in which `all` runs them.
-pub const BENCHMARKS: &[Benchmark] = &[Benchmark {
-    name: "peers",
-    about: "One worker beside testpmd and OVS-DPDK, from replay to null port: cycles a packet",
-    run: peers::run,
-}];
+pub const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "peers",
+        about: "One worker beside testpmd and OVS-DPDK, from replay to null port: cycles a packet",
+        run: peers::run,
+    },
+    Benchmark {
+        name: "scale",
+        about: "More workers, more queues: what they bring and what they cost",
+        run: scale::run,
+    },
+    Benchmark {
+        name: "rfc2544",
+        about: "NDR, PDR and latencies between two guests, over vhost-user and memif",
+        run: rfc2544::run,
+    },
+    Benchmark {
+        name: "overload",
+        about: "Twice weft's rate, and an attack of new sessions: what is kept, and whether control answers",
+        run: overload::run,
+    },
+];

@@ -8,14 +8,22 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use weft_tests::{host, sys, within};
 
 use super::{
+    ends::End,
     pace::Rate,
     process::Arguments,
     protocol::{Reply, Request},
     report::Report,
     stream::Stream,
 };
+use crate::harness::machine::Machine;
+
+/// Hugepages for its buffers, MiB.
+const MEMORY_MIB: u32 = 128;
+/// Its buffers: enough to fill the rings of three guests, few enough to stay in the cache.
+const MBUFS: u32 = 8192;
 
 /// How long packets may still be on their way once nothing is sent.
 const DRAIN: Duration = Duration::from_millis(50);
@@ -31,9 +39,19 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Starts it and waits until its devices are open: until the router under test has connected to those that are
-    /// servers.
-    pub fn start(arguments: &Arguments) -> anyhow::Result<Self> {
+    /// Starts it before these ends, on the control half's first CPU, and waits until its devices are open: until the
+    /// router under test has connected to those that are servers.
+    pub fn start(machine: &Machine, name: &str, ends: &[End]) -> anyhow::Result<Self> {
+        Self::spawn(&Arguments {
+            cpu: *machine.cpus.first().context("no CPU for the generator")?,
+            file_prefix: format!("weft-{}-{name}", host::run_number()),
+            memory_mib: MEMORY_MIB,
+            mbufs: MBUFS,
+            devices: ends.iter().map(End::device).collect(),
+        })
+    }
+
+    fn spawn(arguments: &Arguments) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("finding this program")?;
         let mut command = Command::new(program);
         command
@@ -47,7 +65,7 @@ impl Generator {
         for device in &arguments.devices {
             command.args(["--device", device]);
         }
-        let mut process = weft_tests::sys::end_with_us(&mut command)
+        let mut process = sys::end_with_us(&mut command)
             .spawn()
             .context("starting the generator")?;
         let (Some(requests), Some(replies)) = (process.stdin.take(), process.stdout.take()) else {
@@ -101,6 +119,16 @@ impl Generator {
         }
     }
 
+    /// Halts the whole process, so that others can have its CPU.
+    pub fn halt(&self) -> anyhow::Result<()> {
+        sys::signal(self.process.id(), libc::SIGSTOP).context("halting the generator")
+    }
+
+    /// Lets it run on.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        sys::signal(self.process.id(), libc::SIGCONT).context("waking the generator")
+    }
+
     fn done(&mut self, request: &Request) -> anyhow::Result<()> {
         match self.ask(request)? {
             Reply::Done => Ok(()),
@@ -134,7 +162,8 @@ impl Drop for Generator {
     fn drop(&mut self) {
         // The end of its input is the generator's end; one that still waits for its devices is not listening.
         self.requests = None;
-        if weft_tests::within(PATIENCE, || self.process.try_wait().ok().flatten()).is_none() {
+        let _ = self.resume();
+        if within(PATIENCE, || self.process.try_wait().ok().flatten()).is_none() {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }

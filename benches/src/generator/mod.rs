@@ -9,12 +9,16 @@
 //! | [`pace`] | when they are due, by the time-stamp counter |
 //! | [`engine`] | the loop on one core: send, receive, count |
 //! | [`report`] | what was measured |
+//! | [`ends`] | what lies between generator and router: vhost-user or memif, addresses, ports |
+//! | [`pair`] | guests with a router between them: trials, NDR and PDR |
 //! | [`protocol`], [`client`] | how a run starts a generator and speaks with it |
 
 pub mod client;
+pub mod ends;
 mod engine;
 pub mod frame;
 pub mod pace;
+pub mod pair;
 pub mod process;
 pub mod protocol;
 pub mod report;

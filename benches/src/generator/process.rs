@@ -28,10 +28,10 @@ pub struct Arguments {
     #[arg(long)]
     pub file_prefix: String,
     /// Hugepages, MiB
-    #[arg(long, default_value_t = 128)]
+    #[arg(long)]
     pub memory_mib: u32,
-    /// Packet buffers: few, so that they stay in the cache
-    #[arg(long, default_value_t = 8192)]
+    /// Packet buffers
+    #[arg(long)]
     pub mbufs: u32,
     /// A DPDK device with its arguments; give one for each end, in order
     #[arg(long = "device", required = true)]

@@ -16,7 +16,7 @@ use weft_cli::{args::Connection, client::Client, manifest};
 use weft_proto::v1::{self, weft_client::WeftClient};
 use weft_tests::{host, sys, within};
 
-use super::machine::Machine;
+use super::{machine::Machine, threads};
 
 /// How long weftd may take to answer first, and how long it may take to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,6 +40,8 @@ pub struct Settings {
     pub mbuf_room: u16,
     /// Sessions a family.
     pub sessions: u32,
+    /// How long a UDP session may be idle, and a closed TCP session may stay, seconds.
+    pub idle_seconds: u32,
 }
 
 impl Default for Settings {
@@ -51,6 +53,7 @@ impl Default for Settings {
             mbufs: 32_768,
             mbuf_room: 2048,
             sessions: 262_144,
+            idle_seconds: 600,
         }
     }
 }
@@ -59,6 +62,7 @@ impl Default for Settings {
 pub struct Daemon {
     process: Child,
     directory: PathBuf,
+    workers: Vec<u16>,
     runtime: Runtime,
     api: WeftClient<Channel>,
 }
@@ -70,6 +74,8 @@ pub struct Work {
     pub sent: f64,
     /// Packets a second that were dropped.
     pub dropped: f64,
+    /// Seconds a second that a worker ran: less than 1 if others had its CPU meanwhile.
+    pub ran: f64,
     /// TSC cycles a received packet that the workers count as busy.
     pub busy_cycles: f64,
     /// The same, stage by stage.
@@ -127,6 +133,7 @@ impl Daemon {
         let daemon = Daemon {
             process,
             directory,
+            workers: workers.to_vec(),
             runtime,
             api,
         };
@@ -140,11 +147,7 @@ impl Daemon {
         for task in fs::read_dir(format!("/proc/{}/task", self.process_id()))? {
             let task = task?;
             let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            let allowed = status
-                .lines()
-                .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-            let pinned = allowed.and_then(|list| list.trim().parse().ok());
-            if pinned.is_some_and(|cpu: u16| workers.contains(&cpu)) {
+            if threads::pinned_to(&status).is_some_and(|cpu| workers.contains(&cpu)) {
                 continue;
             }
             let moved = Command::new("taskset")
@@ -228,9 +231,18 @@ impl Daemon {
     /// What it does in the next `window`.
     pub fn work(&self, window: Duration) -> Result<Work> {
         let (start, before) = self.statistics()?;
+        // A little inside of the counts, with a clock of its own.
+        let (clock, ran) = (Instant::now(), self.worker_seconds()?);
         std::thread::sleep(window);
+        let ran = (self.worker_seconds()? - ran) / clock.elapsed().as_secs_f64();
         let (end, after) = self.statistics()?;
-        Ok(Work::between(&before, &after, end - start))
+        let ran = (ran / self.workers.len() as f64).min(1.0);
+        Ok(Work::between(&before, &after, end - start, ran))
+    }
+
+    /// Seconds that the workers have run, all together.
+    pub fn worker_seconds(&self) -> Result<f64> {
+        threads::pinned_seconds(self.process_id(), &self.workers)
     }
 
     /// The work of one turn: lets it run for `settle`, then measures for `window`, then halts it again.
@@ -270,7 +282,17 @@ impl Drop for Daemon {
 }
 
 impl Work {
-    fn between(before: &v1::GetStatsResponse, after: &v1::GetStatsResponse, elapsed: Duration) -> Self {
+    /// Packets a second that would leave if the workers had their CPUs to themselves.
+    pub fn undisturbed(&self) -> f64 {
+        self.sent / self.ran.max(f64::MIN_POSITIVE)
+    }
+
+    fn between(
+        before: &v1::GetStatsResponse,
+        after: &v1::GetStatsResponse,
+        elapsed: Duration,
+        ran: f64,
+    ) -> Self {
         let grown = |of: fn(&v1::GetStatsResponse) -> u64| of(after).saturating_sub(of(before)) as f64;
         let book = |response: &v1::GetStatsResponse| response.balance.unwrap_or_default();
         let seconds = elapsed.as_secs_f64();
@@ -288,6 +310,7 @@ impl Work {
         Work {
             sent: (book(after).sent - book(before).sent) as f64 / seconds,
             dropped: (book(after).dropped - book(before).dropped) as f64 / seconds,
+            ran,
             busy_cycles: grown(|all| all.workers.iter().map(|worker| worker.busy_cycles).sum()) / received,
             stages: stages(after)
                 .into_iter()
@@ -301,7 +324,8 @@ impl Work {
 fn toml(settings: &Settings, workers: &[u16], directory: &Path) -> String {
     format!(
         "workers = {workers:?}\nmemory_mib = {}\nmbufs = {}\nmbuf_room = {}\nsessions = {}\n\
-         file_prefix = \"weft-{}-{}\"\nstate_dir = {:?}\nsocket = {:?}\n",
+         file_prefix = \"weft-{}-{}\"\nstate_dir = {:?}\nsocket = {:?}\n\
+         [timeouts]\nudp = \"{}s\"\ntcp_closed = \"{}s\"\n",
         settings.memory_mib,
         settings.mbufs,
         settings.mbuf_room,
@@ -310,6 +334,8 @@ fn toml(settings: &Settings, workers: &[u16], directory: &Path) -> String {
         settings.name,
         directory.join("state"),
         directory.join("weftd.sock"),
+        settings.idle_seconds,
+        settings.idle_seconds,
     )
 }
 
@@ -348,12 +374,15 @@ mod tests {
             &books(1000, 900, 100, 50_000),
             &books(3000, 2800, 200, 250_000),
             Duration::from_millis(500),
+            0.5,
         );
+        assert_eq!(work.undisturbed(), 7600.0);
         assert_eq!(
             work,
             Work {
                 sent: 3800.0,
                 dropped: 200.0,
+                ran: 0.5,
                 busy_cycles: 100.0,
                 stages: vec![("flow".into(), 50.0)],
             }

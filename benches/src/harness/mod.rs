@@ -7,6 +7,7 @@ pub mod replay;
 pub mod report;
 pub mod search;
 pub mod testpmd;
+pub mod threads;
 pub mod turns;
 
 use clap::Args;
