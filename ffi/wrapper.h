@@ -53,6 +53,7 @@ enum rte_mbuf_offset_ {
 	RTE_MBUF_OFFSET_PKT_LEN_ = offsetof(struct rte_mbuf, pkt_len),
 	RTE_MBUF_OFFSET_DATA_LEN_ = offsetof(struct rte_mbuf, data_len),
 	RTE_MBUF_OFFSET_VLAN_TCI_ = offsetof(struct rte_mbuf, vlan_tci),
+	RTE_MBUF_OFFSET_HASH_USR_ = offsetof(struct rte_mbuf, hash.usr),
 	RTE_MBUF_OFFSET_BUF_LEN_ = offsetof(struct rte_mbuf, buf_len),
 	RTE_MBUF_OFFSET_POOL_ = offsetof(struct rte_mbuf, pool),
 	RTE_MBUF_OFFSET_NEXT_ = offsetof(struct rte_mbuf, next),

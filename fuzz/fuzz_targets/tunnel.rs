@@ -9,7 +9,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use weft_packet::{
     Label, Mac, Vni, ethernet, ip, l4,
-    tunnel::{self, Identifier, Inner, MAX_TEMPLATE_LEN, Template, decap},
+    tunnel::{self, Identifier, Inner, Template, decap},
 };
 
 #[derive(Arbitrary, Debug)]
@@ -103,15 +103,15 @@ fn leaving(through: &Through, v6: bool, hash: u32, traffic_class: u8, inner: &[u
     };
     let template = template.expect("both addresses are of one family");
     let entropy = tunnel::entropy(hash);
-    let mut room = [0xee; MAX_TEMPLATE_LEN];
+    let mut header = vec![0xee; template.len()];
     if template
-        .write_headroom(&mut room, inner.len(), entropy, traffic_class, v6)
+        .write(&mut header, inner.len(), entropy, traffic_class, v6)
         .is_err()
     {
         assert!(template.len() + inner.len() > 65_535);
         return;
     }
-    let packet = [&room[MAX_TEMPLATE_LEN - template.len()..], inner].concat();
+    let packet = [&header, inner].concat();
     let outer = ip::parse(&packet, packet.len()).expect("what is sent can be read");
     assert_eq!(
         (outer.total_len as usize, outer.traffic_class),

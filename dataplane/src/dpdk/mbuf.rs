@@ -121,6 +121,20 @@ impl Mbuf {
         self.segments() == 1
     }
 
+    /// Notes by which port the packet came and by which it leaves, in a field that receivers fill and senders ignore.
+    #[inline(always)]
+    pub fn set_ports(&mut self, arrival: u16, departure: u16) {
+        let ports = u32::from(arrival) | u32::from(departure) << 16;
+        self.set(dpdk_sys::RTE_MBUF_OFFSET_HASH_USR_, ports);
+    }
+
+    /// What [`set_ports`](Self::set_ports) noted.
+    #[inline(always)]
+    pub fn ports(&self) -> (u16, u16) {
+        let ports = self.get::<u32>(dpdk_sys::RTE_MBUF_OFFSET_HASH_USR_);
+        (ports as u16, (ports >> 16) as u16)
+    }
+
     /// Free bytes in front of the first segment.
     #[inline]
     pub fn headroom(&self) -> usize {

@@ -9,7 +9,7 @@ use weft_packet::{rewrite, tunnel::Template};
 use super::{
     Context,
     burst::{Burst, Packet},
-    encap::{self, Egress},
+    encap::{self, Egress, Front},
     local,
 };
 use crate::{
@@ -42,6 +42,7 @@ pub fn apply(burst: &mut Burst, context: &mut Context<'_>) {
 /// Sends the packets that have the same hop as the first; how many they are.
 #[inline(always)]
 fn train(burst: &mut Burst, context: &mut Context<'_>, ready: &[u8], egress: &Egress<'_>) -> usize {
+    let front = Front::new(egress);
     let mut hop = None;
     for (count, &index) in ready.iter().enumerate() {
         let index = usize::from(index) % BURST;
@@ -50,7 +51,7 @@ fn train(burst: &mut Burst, context: &mut Context<'_>, ready: &[u8], egress: &Eg
             return count;
         }
         if let Some(mbuf) = burst.mbufs[index].take() {
-            forward(context, mbuf, packet, egress);
+            forward(context, mbuf, packet, &front);
         }
     }
     ready.len()
@@ -59,7 +60,7 @@ fn train(burst: &mut Burst, context: &mut Context<'_>, ready: &[u8], egress: &Eg
 /// A packet whose way others do not share.
 fn alone(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, way: Way<'_>) {
     match way {
-        Way::Out(egress) | Way::OutByHash(egress) => forward(context, mbuf, packet, &egress),
+        Way::Out(egress) | Way::OutByHash(egress) => forward(context, mbuf, packet, &Front::new(&egress)),
         Way::Receive => local::receive(context, mbuf, packet),
         Way::Ends(reason) => {
             // A packet that has no hops left says so, whatever became of its way.
@@ -74,14 +75,14 @@ fn alone(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, way: Way<'_
 
 /// One hop less, and out.
 #[inline(always)]
-fn forward(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, egress: &Egress<'_>) {
+fn forward(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, front: &Front<'_>) {
     let forwarded = if packet.v6 {
         rewrite::decrement_hop_limit(mbuf.data_mut())
     } else {
         rewrite::decrement_ttl_v4(mbuf.data_mut())
     };
     if forwarded {
-        encap::send(context, mbuf, packet, egress);
+        front.send(context, mbuf, packet);
     } else {
         context.drop(mbuf, packet.port, Reason::TtlExceeded);
     }

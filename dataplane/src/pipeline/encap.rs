@@ -46,13 +46,104 @@ impl Egress<'_> {
 }
 
 /// Sends a packet that starts with its IP header.
-#[inline(always)]
+#[inline]
 pub fn send(context: &mut Context<'_>, mbuf: Mbuf, packet: &Packet, egress: &Egress<'_>) {
-    if packet.pending.is_none() && packet.length <= egress.mtu() {
-        frame(context, mbuf, packet, egress);
-    } else {
-        send_with_work(context, mbuf, packet, egress);
+    Front::new(egress).send(context, mbuf, packet);
+}
+
+/// A way out made ready for a train of packets: all that stands in front of them in one piece, the link's header and
+/// the tunnel's.
+pub struct Front<'a> {
+    egress: &'a Egress<'a>,
+    mtu: u32,
+    length: usize,
+    /// The headers end where the array ends, so that copies of fixed size put them in front of a packet.
+    bytes: [u8; ROOM],
+}
+
+/// Most bytes in front of a packet; its headroom has more.
+const ROOM: usize = MAX_TEMPLATE_LEN + L2Header::MAX;
+/// As many as VXLAN over IPv4 needs without a tag.
+const SHORT: usize = 64;
+
+impl<'a> Front<'a> {
+    /// Puts the headers together.
+    #[inline]
+    pub fn new(egress: &'a Egress<'a>) -> Self {
+        let outer = egress.template.map_or(&[][..], Template::bytes);
+        let length = outer.len() + egress.header.length();
+        let v6 = egress.template.is_some_and(Template::is_v6);
+        let mut bytes = [0; ROOM];
+        if let Some(place) = bytes.get_mut(ROOM.saturating_sub(outer.len())..) {
+            place.copy_from_slice(outer);
+        }
+        if let Some(place) = bytes.get_mut(ROOM.saturating_sub(length)..) {
+            egress.header.write(place, ethertype_of(v6));
+        }
+        Front {
+            egress,
+            mtu: egress.mtu(),
+            length,
+            bytes,
+        }
     }
+
+    /// Sends a packet that starts with its IP header.
+    #[inline(always)]
+    pub fn send(&self, context: &mut Context<'_>, mbuf: Mbuf, packet: &Packet) {
+        if packet.pending.is_none() && packet.length <= self.mtu {
+            self.frame(context, mbuf, packet);
+        } else {
+            send_with_work(context, mbuf, packet, self.egress);
+        }
+    }
+
+    /// Writes the headers, and hands the frame over.
+    #[inline(always)]
+    fn frame(&self, context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet) {
+        let inner_length = mbuf.len();
+        let written = mbuf
+            .headroom_mut::<ROOM>()
+            .is_some_and(|room| self.write(room, inner_length, packet));
+        if !written || mbuf.prepend(self.length).is_none() {
+            return context.drop(mbuf, packet.port, Reason::TooBig);
+        }
+        if mbuf.is_pending() {
+            let lengths = mbuf.header_lengths();
+            mbuf.set_header_lengths(HeaderLengths {
+                l2: self.length as u16,
+                ..lengths
+            });
+        }
+        transmit::push(context, mbuf, packet.port, self.egress.port);
+    }
+
+    /// False: the packet would be longer than its outer header can say.
+    #[inline(always)]
+    fn write(&self, room: &mut [u8; ROOM], inner_length: usize, packet: &Packet) -> bool {
+        if self.length <= SHORT {
+            room[ROOM - SHORT..].copy_from_slice(&self.bytes[ROOM - SHORT..]);
+        } else {
+            *room = self.bytes;
+        }
+        let Some(template) = self.egress.template else {
+            if packet.v6 {
+                room[ROOM - 2..].copy_from_slice(&ethertype::IPV6.to_be_bytes());
+            }
+            return true;
+        };
+        let (entropy, class) = (tunnel::entropy(packet.hash), packet.traffic_class);
+        let outer = room.get_mut(ROOM.saturating_sub(template.len())..);
+        outer.is_some_and(|outer| {
+            template
+                .patch(outer, inner_length, entropy, class, packet.v6)
+                .is_ok()
+        })
+    }
+}
+
+const fn ethertype_of(v6: bool) -> u16 {
+    if v6 { ethertype::IPV6 } else { ethertype::IPV4 }
 }
 
 /// What is pending is done, or left to the port; what is too long is cut.
@@ -79,49 +170,7 @@ fn send_with_work(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, eg
     frame(context, mbuf, packet, egress);
 }
 
-/// Most bytes in front of a packet: outer header and link's, tag included. The headroom has more.
-const ROOM: usize = MAX_TEMPLATE_LEN + L2Header::MAX;
-
-/// Writes the headers, from the packet's start backwards, with copies of fixed size.
-#[inline(always)]
-pub fn frame(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, egress: &Egress<'_>) {
-    let inner_length = mbuf.len();
-    let Some(length) = mbuf
-        .headroom_mut::<ROOM>()
-        .and_then(|room| headers(room, inner_length, packet, egress))
-        .filter(|length| mbuf.prepend(*length).is_some())
-    else {
-        return context.drop(mbuf, packet.port, Reason::TooBig);
-    };
-    if mbuf.is_pending() {
-        let lengths = mbuf.header_lengths();
-        mbuf.set_header_lengths(HeaderLengths {
-            l2: length as u16,
-            ..lengths
-        });
-    }
-    transmit::push(context, mbuf, packet.port, egress.port);
-}
-
-/// Writes the headers at the end of the room; how many bytes they are.
-#[inline(always)]
-fn headers(
-    room: &mut [u8; ROOM],
-    inner_length: usize,
-    packet: &Packet,
-    egress: &Egress<'_>,
-) -> Option<usize> {
-    let (mut v6, mut length) = (packet.v6, 0);
-    if let Some(template) = egress.template {
-        let entropy = tunnel::entropy(packet.hash);
-        let room = room.last_chunk_mut::<MAX_TEMPLATE_LEN>()?;
-        template
-            .write_headroom(room, inner_length, entropy, packet.traffic_class, v6)
-            .ok()?;
-        (v6, length) = (template.is_v6(), template.len());
-    }
-    let ethertype = if v6 { ethertype::IPV6 } else { ethertype::IPV4 };
-    length += egress.header.length();
-    egress.header.write(room.get_mut(ROOM - length..)?, ethertype);
-    Some(length)
+/// Sends a packet on which nothing is left to do.
+pub fn frame(context: &mut Context<'_>, mbuf: Mbuf, packet: &Packet, egress: &Egress<'_>) {
+    Front::new(egress).frame(context, mbuf, packet);
 }

@@ -164,6 +164,9 @@ pub fn enlist(
                 protocol,
             };
             let hash = context.shared.sessions4.hash(&key);
+            if stateful {
+                context.shared.sessions4.prefetch(hash);
+            }
             burst.v4.push(index, key, hash, stateful);
             hash
         }
@@ -178,6 +181,9 @@ pub fn enlist(
                 protocol,
             };
             let hash = context.shared.sessions6.hash(&key);
+            if stateful {
+                context.shared.sessions6.prefetch(hash);
+            }
             burst.v6.push(index, key, hash, stateful);
             hash
         }

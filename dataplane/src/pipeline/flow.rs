@@ -24,7 +24,7 @@ pub fn lookup<F: Family>(burst: &mut Burst, context: &mut Context<'_>) {
     }
     let table = F::table(context.shared);
     let lane = F::lane(burst);
-    table.lookup_burst(
+    table.lookup_prefetched(
         &lane.keys[..count],
         &lane.hashes[..count],
         &mut lane.found[..count],

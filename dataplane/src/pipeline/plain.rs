@@ -196,6 +196,9 @@ fn enlist(burst: &mut Burst, context: &Context<'_>, index: usize, port: &Port, l
         protocol: plain.protocol(),
     };
     let hash = context.shared.sessions4.hash(&key);
+    if lane.stateful {
+        context.shared.sessions4.prefetch(hash);
+    }
     burst.v4.push(index, key, hash, lane.stateful);
     burst.packets[index] = Packet {
         port: port.id,

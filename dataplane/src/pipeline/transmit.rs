@@ -26,9 +26,8 @@ struct Gathered {
     /// Device.
     port: PortId,
     driver: Option<Arc<Driver>>,
+    /// Each notes the ports that it is counted at.
     batch: Batch,
-    /// Ports that the packets are counted at: of arrival, of departure. And their bytes.
-    origins: [(PortId, PortId, u32); BURST],
 }
 
 /// What a burst sends. A burst leads to as many devices as it has packets at most.
@@ -47,7 +46,6 @@ impl Default for Transmit {
             port: PortId(0),
             driver: None,
             batch: Batch::new(),
-            origins: [(PortId(0), PortId(0), 0); BURST],
         };
         Transmit {
             gathered: std::iter::repeat_with(vacant).take(BURST).collect(),
@@ -59,21 +57,17 @@ impl Default for Transmit {
 
 /// Adds a complete frame for `egress`; `origin` is the port by which it came.
 #[inline(always)]
-pub fn push(context: &mut Context<'_>, mbuf: Mbuf, origin: PortId, egress: &Port) {
+pub fn push(context: &mut Context<'_>, mut mbuf: Mbuf, origin: PortId, egress: &Port) {
     let mut place = usize::from(context.transmit.place[egress.device.index() % MAX_PORTS]);
     let room = context.transmit.gathered.get(place);
     if room.is_none_or(|gathered| gathered.batch.is_full()) {
         place = make_room(context, egress);
     }
-    let length = mbuf.len() as u32;
-    let Some(gathered) = context.transmit.gathered.get_mut(place) else {
-        return;
-    };
-    if let Some(origins) = gathered.origins.get_mut(gathered.batch.len()) {
-        *origins = (origin, egress.id, length);
+    mbuf.set_ports(origin.0, egress.id.0);
+    if let Some(gathered) = context.transmit.gathered.get_mut(place) {
+        // There is room: it was sent off if it was full.
+        let _ = gathered.batch.push(mbuf);
     }
-    // There is room: it was sent off if it was full.
-    let _ = gathered.batch.push(mbuf);
 }
 
 /// Where the next frame of a device goes: a place of its own, or its place, emptied.
@@ -114,32 +108,48 @@ fn send(context: &mut Context<'_>, place: usize) {
     let (gathered, counters) = (&mut context.transmit.gathered[place], &mut *context.counters);
     let Some(driver) = &gathered.driver else { return };
     let offered = gathered.batch.len();
+    // Counted before they are gone; what the driver does not take is taken back.
+    count(&gathered.batch, counters);
     let sent = driver.transmit(driver.transmit_queue(context.worker), &mut gathered.batch);
     counters.books.sent += sent as u64;
-    count_sent(&gathered.origins[..sent], counters);
     if sent < offered {
         let device = context.snapshot.port(gathered.port);
         let up = device.is_some_and(|device| device.link_up.load(Ordering::Relaxed));
-        let reason = if up {
-            Reason::TransmitFull
-        } else {
-            Reason::PortDown
-        };
-        for (origin, _, _) in &gathered.origins[sent..offered] {
-            counters.drop(*origin, reason);
-        }
-        gathered.batch.free_all();
+        refused(&mut gathered.batch, up, counters);
     }
 }
 
 /// Counts at the ports of departure: a run for one port at once.
-fn count_sent(sent: &[(PortId, PortId, u32)], counters: &mut Counters) {
-    for run in sent.chunk_by(|before, next| before.1 == next.1) {
-        if let Some(counters) = counters.port(run[0].1) {
+#[inline]
+fn count(batch: &Batch, counters: &mut Counters) {
+    for run in batch
+        .as_slice()
+        .chunk_by(|before, next| before.ports().1 == next.ports().1)
+    {
+        if let Some(counters) = counters.port(PortId(run[0].ports().1)) {
             counters.tx_packets += run.len() as u64;
-            counters.tx_bytes += run.iter().map(|(_, _, bytes)| u64::from(*bytes)).sum::<u64>();
+            counters.tx_bytes += run.iter().map(|mbuf| mbuf.len() as u64).sum::<u64>();
         }
     }
+}
+
+/// Ends what a driver did not take.
+#[cold]
+fn refused(batch: &mut Batch, up: bool, counters: &mut Counters) {
+    let reason = if up {
+        Reason::TransmitFull
+    } else {
+        Reason::PortDown
+    };
+    for mbuf in batch.iter() {
+        let (arrival, departure) = mbuf.ports();
+        if let Some(counters) = counters.port(PortId(departure)) {
+            counters.tx_packets -= 1;
+            counters.tx_bytes -= mbuf.len() as u64;
+        }
+        counters.drop(PortId(arrival), reason);
+    }
+    batch.free_all();
 }
 
 /// Sends a frame of the host as it is, under the uplink's tag.

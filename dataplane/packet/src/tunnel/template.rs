@@ -18,7 +18,7 @@ use crate::{
     ipv4, ipv6,
 };
 
-/// The longest template has fewer bytes than this; see [`Template::write_headroom`].
+/// The longest template has fewer bytes than this.
 pub const MAX_TEMPLATE_LEN: usize = 96;
 /// The deepest label stack.
 pub const MAX_LABELS: usize = 3;
@@ -189,41 +189,22 @@ impl Template {
         traffic_class: u8,
         inner_is_v6: bool,
     ) -> Result<(), DoesNotFit> {
-        let Some(bytes) = self.bytes.get(self.start()..) else {
-            return Err(DoesNotFit::WrongRoom);
-        };
-        if header.len() != bytes.len() {
+        if header.len() != self.len() {
             return Err(DoesNotFit::WrongRoom);
         }
-        header.copy_from_slice(bytes);
+        header.copy_from_slice(self.bytes());
         self.patch(header, inner_len, entropy, traffic_class, inner_is_v6)
     }
 
-    /// As [`Template::write`], with copies of fixed size: the header ends where `room` ends, and what is before it in
-    /// `room` is overwritten. So `room` is the headroom before the inner packet, and the outer Ethernet header is
-    /// written afterwards.
-    #[inline(always)]
-    pub fn write_headroom(
-        &self,
-        room: &mut [u8; MAX_TEMPLATE_LEN],
-        inner_len: usize,
-        entropy: u16,
-        traffic_class: u8,
-        inner_is_v6: bool,
-    ) -> Result<(), DoesNotFit> {
-        if self.len() <= 64 {
-            room[32..].copy_from_slice(&self.bytes[32..]);
-        } else {
-            *room = self.bytes;
-        }
-        let Some(header) = room.get_mut(self.start()..) else {
-            return Err(DoesNotFit::WrongRoom);
-        };
-        self.patch(header, inner_len, entropy, traffic_class, inner_is_v6)
+    /// The header as it was made, to be copied with others in one piece and [patched](Self::patch).
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(self.start()..).unwrap_or_default()
     }
 
+    /// Writes what differs from packet to packet into a copy of [`bytes`](Self::bytes); see [`write`](Self::write).
     #[inline(always)]
-    fn patch(
+    pub fn patch(
         &self,
         header: &mut [u8],
         inner_len: usize,

@@ -251,6 +251,24 @@ impl<K: Key> FlowTable<K> {
             for hash in hashes {
                 self.prefetch(*hash);
             }
+            self.lookup_prefetched(keys, hashes, found);
+        }
+    }
+
+    /// As [`lookup_burst`](Self::lookup_burst), after the memory was [asked for](Self::prefetch) key by key.
+    ///
+    /// # Panics
+    /// If the slices are not of one length.
+    pub fn lookup_prefetched(&self, keys: &[K], hashes: &[u64], found: &mut [DirectionIndex]) {
+        assert!(
+            keys.len() == hashes.len() && keys.len() == found.len(),
+            "a burst's arrays are of one length"
+        );
+        for ((keys, hashes), found) in keys
+            .chunks(BLOCK)
+            .zip(hashes.chunks(BLOCK))
+            .zip(found.chunks_mut(BLOCK))
+        {
             // One bit a key whose first bucket does not settle it.
             let mut unsettled = 0u64;
             for (position, (hash, found)) in hashes.iter().zip(found.iter_mut()).enumerate() {
