@@ -14,6 +14,8 @@ use crate::{
 
 /// Bytes of an IPv4 header and of as much behind it as is looked at.
 const AT_HAND: usize = 40;
+/// As many bytes of a frame as are looked at for its link header.
+const LINK: usize = 20;
 const VXLAN_LEN: usize = 8;
 const UDP_LEN: usize = 8;
 
@@ -89,27 +91,73 @@ impl Plain {
     }
 }
 
-/// Reads a frame from its Ethernet header on: its VLAN (0: none, or a priority tag), and what it says. `frame` is all of
-/// it, padding included. None: ask the general parsers.
-#[inline(always)]
-pub fn parse(frame: &[u8]) -> Option<(u16, Plain)> {
-    let link = frame.first_chunk::<{ ethernet::HEADER_LEN + 6 }>()?;
-    // Ethertype, and behind a VLAN's the tag and what it tags.
-    let types = get_word(link, 12);
-    let is_tagged = types as u16 == ethertype::VLAN.to_be();
-    let vlan = if is_tagged {
-        ((types >> 16) as u16).swap_bytes() & 0xfff
-    } else {
-        0
+/// A link header that plain packets stand behind: untagged, or with one tag. Frames come in runs that have the same, and
+/// it takes one compare to see that one more has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Ethertype, and behind a VLAN's the tag and what it tags; the first byte lowest.
+    types: u64,
+    /// Which bits of it count: not a tag's priority.
+    mask: u64,
+    vlan: u16,
+    l3_offset: u16,
+}
+
+impl Link {
+    /// Without a tag.
+    pub const UNTAGGED: Link = Link {
+        types: ethertype::IPV4.to_be() as u64,
+        mask: 0xffff,
+        vlan: 0,
+        l3_offset: ethernet::HEADER_LEN as u16,
     };
-    let l3_offset = ethernet::HEADER_LEN + 4 * usize::from(is_tagged);
-    let inner = (types >> (32 * u32::from(is_tagged))) as u16;
-    // What is sent to a group is not for the fast way, and seldom.
-    if inner != ethertype::IPV4.to_be() || link[0] & 1 != 0 || vlan == 0xfff {
-        return None;
+
+    /// The link header of a frame. None: not one that plain packets stand behind.
+    pub fn of(frame: &[u8]) -> Option<Link> {
+        let header = frame.first_chunk::<LINK>()?;
+        let (outer, inner) = (get_u16(header, 12), get_u16(header, 16));
+        match (outer, inner, get_u16(header, 14) & 0xfff) {
+            (ethertype::IPV4, _, _) => Some(Link::UNTAGGED),
+            (ethertype::VLAN, ethertype::IPV4, vlan) if vlan != 0xfff => {
+                let mask = 0xffff_ff0f_ffff;
+                Some(Link {
+                    types: get_word(header, 12) & mask,
+                    mask,
+                    vlan,
+                    l3_offset: Link::UNTAGGED.l3_offset + 4,
+                })
+            }
+            _ => None,
+        }
     }
-    let plain = packet(frame.get(l3_offset..)?, l3_offset)?;
-    Some((vlan, plain))
+
+    /// Whether a frame has this link header, and is not sent to a group: that is not for the fast way, and seldom.
+    #[inline(always)]
+    pub fn is_of(&self, frame: &[u8]) -> bool {
+        frame
+            .first_chunk::<LINK>()
+            .is_some_and(|header| get_word(header, 12) & self.mask == self.types && header[0] & 1 == 0)
+    }
+
+    /// The VLAN; 0: none, or a priority tag.
+    #[inline(always)]
+    pub const fn vlan(&self) -> u16 {
+        self.vlan
+    }
+
+    /// Reads what stands behind the link header. `frame` is all of the frame, padding included. None: ask the general
+    /// parsers.
+    #[inline(always)]
+    pub fn packet(&self, frame: &[u8]) -> Option<Plain> {
+        let l3_offset = usize::from(self.l3_offset);
+        packet(frame.get(l3_offset..)?, l3_offset)
+    }
+}
+
+/// Reads a frame: its VLAN (0: none, or a priority tag), and what it says. None: ask the general parsers.
+pub fn parse(frame: &[u8]) -> Option<(u16, Plain)> {
+    let link = Link::of(frame).filter(|link| link.is_of(frame))?;
+    Some((link.vlan, link.packet(frame)?))
 }
 
 /// Reads a packet from its IPv4 header on; `l3_offset` is what stands in front of it.
@@ -150,9 +198,9 @@ impl Plain {
     /// matter).
     #[inline(always)]
     fn sums_up(&self) -> bool {
-        let halves = |word: u64| (word & 0xffff_ffff) + (word >> 32);
-        let sum = halves(self.first) + halves(self.second) + (self.third & 0xffff_ffff);
-        let sum = (sum & 0xffff_ffff) + (sum >> 32);
+        let (sum, carry) = self.first.overflowing_add(self.second);
+        let (sum, again) = sum.overflowing_add((self.third & 0xffff_ffff) + u64::from(carry));
+        let sum = (sum & 0xffff_ffff) + (sum >> 32) + u64::from(again);
         let sum = (sum & 0xffff) + (sum >> 16);
         let sum = (sum & 0xffff) + (sum >> 16);
         sum == 0xffff

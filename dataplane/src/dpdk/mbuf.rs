@@ -148,19 +148,17 @@ impl Mbuf {
         usize::from(size).saturating_sub(offset + usize::from(Self::segment_length(segment)))
     }
 
-    /// All of the packet's bytes, if it is one segment without pending offloads, as most are.
+    /// One segment without pending offloads, as most are: [`data`](Self::data) is all there is to it.
     #[inline(always)]
-    pub fn plain_data(&self) -> Option<&[u8]> {
-        let plain = self.is_contiguous() && !self.is_pending();
-        plain.then(|| self.data())
+    pub fn is_plain(&self) -> bool {
+        self.is_contiguous() && !self.is_pending()
     }
 
-    /// Cuts a packet of one segment to `length` bytes from `offset` on. False, and no change: it has more segments, or
-    /// is shorter.
+    /// Cuts a packet of one segment to `length` bytes from `offset` on. False, and no change: it is shorter.
     #[inline(always)]
     pub fn narrow(&mut self, offset: usize, length: usize) -> bool {
-        let fits = offset + length <= usize::from(Self::segment_length(self.0)) && length > 0;
-        if !(fits && self.is_contiguous()) {
+        debug_assert!(self.is_contiguous());
+        if length == 0 || offset + length > usize::from(Self::segment_length(self.0)) {
             return false;
         }
         self.set(

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use weft_packet::{
     Vni,
-    plain::{self, Plain},
+    plain::{self, Link, Plain},
 };
 use weft_table::{VrfId, flow::Key4};
 
@@ -25,13 +25,25 @@ use crate::{
 
 /// What frames with one tag lead to, and how many of them came.
 pub struct Arrival<'a> {
-    /// Tag, 0 without.
-    vlan: u16,
+    link: Link,
     port: &'a Port,
+    way: Way,
     lane: Lane,
-    /// Counted for the sub-interface; the device's own frames are counted where they are received.
+    /// For a sub-interface; the device's own frames are counted where they are received.
+    is_counted: bool,
     packets: u64,
     bytes: u64,
+}
+
+/// How packets of a port go on.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Into a lane.
+    Lane,
+    /// Out of a tunnel first, if it is one's.
+    Tunnel,
+    /// The general way.
+    General,
 }
 
 /// In which VRF packets are looked up, by which way they came, and whether they have sessions.
@@ -52,36 +64,39 @@ pub struct Tunnel {
 impl<'a> Arrival<'a> {
     /// What untagged frames lead to.
     pub fn untagged(snapshot: &Snapshot, device: &'a Port) -> Self {
-        Arrival::new(snapshot, 0, device, device.vrf)
+        Arrival::new(snapshot, Link::UNTAGGED, device, device, device.vrf)
     }
 
-    fn new(snapshot: &Snapshot, vlan: u16, port: &'a Port, vrf: VrfId) -> Self {
+    fn new(snapshot: &Snapshot, link: Link, device: &Port, port: &'a Port, vrf: VrfId) -> Self {
         Arrival {
-            vlan,
+            link,
             port,
+            way: match port.role {
+                Role::Tenant => Way::Lane,
+                Role::Uplink { .. } => Way::Tunnel,
+                Role::Host { .. } => Way::General,
+            },
             lane: Lane {
                 vrf,
                 ingress: port_ingress(port.id),
                 stateful: is_stateful(snapshot, port, vrf),
             },
+            is_counted: port.id != device.id,
             packets: 0,
             bytes: 0,
         }
     }
 
-    /// What frames with another tag lead to. None: nobody is behind the tag.
+    /// What another frame's link header leads to. None: to nobody, or it is not plain.
     #[cold]
-    fn tagged(snapshot: &'a Snapshot, device: &'a Port, vlan: u16) -> Option<Self> {
-        if vlan == 0 {
-            return Some(Arrival::untagged(snapshot, device));
+    fn of(snapshot: &'a Snapshot, device: &'a Port, frame: &[u8]) -> Option<Self> {
+        let link = Link::of(frame).filter(|link| link.is_of(frame))?;
+        if link.vlan() == 0 {
+            return Some(Arrival::new(snapshot, link, device, device, device.vrf));
         }
-        let known: VlanContext = device.vlans.as_ref()?[usize::from(vlan)]?;
-        Some(Arrival::new(
-            snapshot,
-            vlan,
-            snapshot.port(known.port)?,
-            known.vrf,
-        ))
+        let known: VlanContext = device.vlans.as_ref()?[usize::from(link.vlan())]?;
+        let port = snapshot.port(known.port)?;
+        Some(Arrival::new(snapshot, link, device, port, known.vrf))
     }
 
     /// The run is over: its packets are counted.
@@ -111,34 +126,35 @@ pub fn classify<'a>(
     let Some(mbuf) = &mut burst.mbufs[index] else {
         return false;
     };
-    let Some(frame) = mbuf.plain_data() else {
+    if !mbuf.is_plain() {
         return false;
-    };
-    let Some((vlan, outer)) = plain::parse(frame) else {
-        return false;
-    };
-    if vlan != arrival.vlan {
-        let Some(other) = Arrival::tagged(context.snapshot, device, vlan) else {
+    }
+    let frame = mbuf.data();
+    if !arrival.link.is_of(frame) {
+        let Some(other) = Arrival::of(context.snapshot, device, frame) else {
             return false;
         };
         arrival.count(context.counters);
         *arrival = other;
     }
-    let length = frame.len();
-    let (lane, packet) = match arrival.port.role {
-        Role::Tenant => (arrival.lane, outer),
-        Role::Uplink { .. } => match decapsulate(context.snapshot, arrival.port, frame, outer, tunnel) {
+    let Some(outer) = arrival.link.packet(frame) else {
+        return false;
+    };
+    let length = frame.len() as u64;
+    let (lane, packet) = match arrival.way {
+        Way::Lane => (arrival.lane, outer),
+        Way::Tunnel => match decapsulate(context.snapshot, arrival.port, frame, outer, tunnel) {
             Some(inner) => inner,
             None => return false,
         },
-        Role::Host { .. } => return false,
+        Way::General => return false,
     };
     if !mbuf.narrow(packet.l3_offset(), usize::from(packet.total_len())) {
         return false;
     }
-    if arrival.port.id != device.id {
+    if arrival.is_counted {
         arrival.packets += 1;
-        arrival.bytes += length as u64;
+        arrival.bytes += length;
     }
     enlist(burst, context, index, arrival.port, lane, packet);
     true
