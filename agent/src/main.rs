@@ -10,6 +10,10 @@ use weft_agent::{
     log,
 };
 
+/// Objects come and go by the hundred thousand, made by one thread and freed by another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The vRouter's daemon: forwards packets between ports, VRFs and tunnels, and follows the objects that controllers
 /// describe over its API.
 #[derive(Parser)]

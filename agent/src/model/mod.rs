@@ -3,6 +3,7 @@
 //! Everything that can be judged by looking at one object alone is judged here; what needs the other objects (a VLAN
 //! used twice, say) is the [reconciler](crate::reconciler)'s.
 
+mod encode;
 pub mod error;
 mod network;
 mod next_hop;
@@ -14,6 +15,7 @@ use std::fmt;
 
 use weft_proto::v1;
 
+pub use encode::Encoder;
 pub use error::FieldError;
 pub use network::{Network, Route, Subnet, Vrf};
 pub use next_hop::{Identifier, Member, NextHop, NextHopGroup};

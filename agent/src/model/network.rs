@@ -1,6 +1,6 @@
 //! VRFs, networks and routes.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use weft_proto::v1;
@@ -115,8 +115,8 @@ pub struct Route {
     pub vrf: Name,
     /// Without host bits.
     pub prefix: IpNet,
-    /// Where to.
-    pub next_hop: NextHop,
+    /// Where to; many routes share one.
+    pub next_hop: Arc<NextHop>,
 }
 
 impl Route {
@@ -133,7 +133,7 @@ impl Route {
         Ok(Route {
             vrf,
             prefix,
-            next_hop,
+            next_hop: Arc::new(next_hop),
         })
     }
 

@@ -40,11 +40,11 @@ impl Reconciler {
         }
         // Next hops stand for those that lead there, host routes for their port, which names the VRF itself.
         let mut users = HashSet::new();
-        for user in &node.users {
-            match &self.graph[*user].identity {
-                Identity::Object(_) => drop(users.insert(*user)),
+        for user in node.users.iter() {
+            match &self.graph[user].identity {
+                Identity::Object(_) => drop(users.insert(user)),
                 Identity::Hosts(_) => {}
-                Identity::Hop(_) => users.extend(self.graph[*user].users.iter().copied()),
+                Identity::Hop(_) => users.extend(self.graph[user].users.iter()),
             }
         }
         if users.is_empty() {
@@ -141,12 +141,12 @@ impl Reconciler {
     /// A changed encapsulation must suit those that use the endpoint now; who only waits for it goes on waiting.
     fn check_endpoint(&self, id: NodeId, encapsulation: Encapsulation) -> Result<(), FieldError> {
         let mut users = Vec::new();
-        for hop in &self.graph[id].users {
-            let hop = &self.graph[*hop];
+        for hop in self.graph[id].users.iter() {
+            let hop = &self.graph[hop];
             if hop.active && self.misfit(hop).is_some() {
                 hop.users
                     .iter()
-                    .for_each(|user| keep_least(&mut users, self.describe(*user)));
+                    .for_each(|user| keep_least(&mut users, self.describe(user)));
             }
         }
         let Some(user) = users.first() else { return Ok(()) };

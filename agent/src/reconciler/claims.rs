@@ -95,7 +95,9 @@ fn of_port(name: &Name, port: &Port, visit: &mut impl FnMut(Claim, &dyn Fn() -> 
 /// Who holds what.
 #[derive(Debug, Default)]
 pub struct Claims {
-    holders: HashMap<Claim, NodeId>,
+    /// By the VRF's node, which is there as long as the holder, who names it: most of what is claimed are prefixes.
+    prefixes: HashMap<(NodeId, IpNet), NodeId>,
+    others: HashMap<Claim, NodeId>,
 }
 
 impl Claims {
@@ -106,25 +108,48 @@ impl Claims {
             if error.is_some() {
                 return;
             }
-            if let Some(holder) = self.holders.get(&claim).filter(|holder| **holder != node) {
-                error = describe(graph, owner, &claim, *holder, field());
+            if let Some(holder) = self.holder(graph, &claim).filter(|holder| *holder != node) {
+                error = describe(graph, owner, &claim, holder, field());
             }
         });
         error
     }
 
-    /// Gives the node what its object claims.
-    pub fn take(&mut self, node: NodeId, name: &Name, spec: &Spec) {
-        visit(name, spec, |claim, _| {
-            self.holders.insert(claim, node);
+    fn holder(&self, graph: &Graph, claim: &Claim) -> Option<NodeId> {
+        match claim {
+            Claim::Prefix(vrf, prefix) => {
+                let vrf = graph.find(Kind::Vrf, vrf)?;
+                self.prefixes.get(&(vrf, *prefix)).copied()
+            }
+            other => self.others.get(other).copied(),
+        }
+    }
+
+    /// Gives the node what its object claims, once its edges are drawn.
+    pub fn take(&mut self, graph: &Graph, node: NodeId, name: &Name, spec: &Spec) {
+        visit(name, spec, |claim, _| match &claim {
+            Claim::Prefix(vrf, prefix) => {
+                if let Some(vrf) = graph.find(Kind::Vrf, vrf) {
+                    self.prefixes.insert((vrf, *prefix), node);
+                }
+            }
+            _ => drop(self.others.insert(claim, node)),
         });
     }
 
-    /// Takes it back.
-    pub fn give_back(&mut self, node: NodeId, name: &Name, spec: &Spec) {
+    /// Takes it back, before the edges go.
+    pub fn give_back(&mut self, graph: &Graph, node: NodeId, name: &Name, spec: &Spec) {
         visit(name, spec, |claim, _| {
-            if self.holders.get(&claim) == Some(&node) {
-                self.holders.remove(&claim);
+            if self.holder(graph, &claim) != Some(node) {
+                return;
+            }
+            match &claim {
+                Claim::Prefix(vrf, prefix) => {
+                    if let Some(vrf) = graph.find(Kind::Vrf, vrf) {
+                        self.prefixes.remove(&(vrf, *prefix));
+                    }
+                }
+                other => drop(self.others.remove(other)),
             }
         });
     }

@@ -29,7 +29,7 @@ use graph::{Graph, Identity};
 pub use graph::{Held, NodeId};
 use needs::RANKS;
 use numbers::{Numbers, Space};
-use plan::{Installed, Resource, Step, Wanted};
+use plan::{Installed, Order, Resource, Step, Wanted};
 pub use stage::{Outcome, Staged};
 pub use status::{State, Status};
 
@@ -118,7 +118,7 @@ impl Reconciler {
             claims: Claims::default(),
             numbers: Numbers::default(),
             workers,
-            installed: Installed::new(),
+            installed: Installed::default(),
             endpoints: HashMap::new(),
             dirty: Default::default(),
             touched: HashMap::new(),
@@ -128,7 +128,7 @@ impl Reconciler {
             failing: BTreeSet::new(),
             named: BTreeSet::new(),
         };
-        let underlay = reconciler.graph.object(&Key::new(Kind::Vrf, UNDERLAY));
+        let underlay = reconciler.graph.object(Kind::Vrf, &UNDERLAY.into());
         reconciler.graph[underlay].number = Some(u32::from(VrfId::UNDERLAY.0));
         reconciler.soil(underlay);
         reconciler
@@ -137,13 +137,13 @@ impl Reconciler {
     /// The same data plane, from an empty graph: what it has is kept, and the next transaction puts it right.
     pub fn restart(self) -> Self {
         let mut fresh = Reconciler::new(self.workers);
-        let nobody = fresh.graph.object(&Key::new(Kind::Vrf, UNDERLAY));
+        let nobody = fresh.graph.object(Kind::Vrf, &UNDERLAY.into());
         fresh.touched = self
             .installed
-            .keys()
+            .resources()
             .map(|resource| {
                 (
-                    *resource,
+                    resource,
                     Wanted {
                         value: None,
                         node: nobody,
@@ -151,7 +151,7 @@ impl Reconciler {
                 )
             })
             .collect();
-        for resource in self.installed.keys() {
+        for resource in self.installed.resources() {
             if let Resource::NextHop(hop) = resource {
                 // A number that names another next hop now must not be used before that one is gone.
                 fresh.numbers.reserve(Space::Hop, hop.0);
@@ -168,16 +168,13 @@ impl Reconciler {
     }
 
     /// The data plane took these steps.
-    pub fn took(&mut self, steps: &[Step]) {
+    pub fn took(&mut self, steps: Vec<Step>) {
         for step in steps {
-            match self
-                .touched
-                .get(&step.resource)
-                .and_then(|wanted| wanted.value.clone())
-            {
-                Some(value) => drop(self.installed.insert(step.resource, value)),
-                None => drop(self.installed.remove(&step.resource)),
+            if step.order == Order::Detach {
+                // Its last word comes later in the batch.
+                continue;
             }
+            self.installed.set(step.resource, step.value);
         }
     }
 
@@ -190,8 +187,10 @@ impl Reconciler {
         self.journal.clear();
         self.touched.clear();
         let mut stirred = std::mem::take(&mut self.stirred);
-        stirred.sort_unstable();
-        stirred.dedup();
+        if tell {
+            stirred.sort_unstable();
+            stirred.dedup();
+        }
         let named = |id: &NodeId| match &self.graph[*id].identity {
             Identity::Object(key) => is_named(key.kind),
             _ => false,
@@ -308,12 +307,12 @@ impl Reconciler {
     /// the next hop.
     pub fn object_behind(&self, id: NodeId, candidates: impl Fn(NodeId) -> bool) -> NodeId {
         let owner = |id: NodeId| match &self.graph[id].identity {
-            Identity::Hosts(port) => self.graph.find(&Key::new(Kind::Port, port.clone())).unwrap_or(id),
+            Identity::Hosts(port) => self.graph.find(Kind::Port, port).unwrap_or(id),
             _ => id,
         };
         match &self.graph[id].identity {
             Identity::Hop(_) => {
-                let mut users: Vec<NodeId> = self.graph[id].users.iter().map(|user| owner(*user)).collect();
+                let mut users: Vec<NodeId> = self.graph[id].users.iter().map(owner).collect();
                 users.sort_unstable();
                 users.into_iter().find(|user| candidates(*user)).unwrap_or(id)
             }
@@ -345,7 +344,7 @@ impl Reconciler {
         let number = self.graph[id]
             .number
             .and_then(|number| u16::try_from(number).ok());
-        number.is_some_and(|number| self.installed.contains_key(&Resource::Port(PortId(number))))
+        number.is_some_and(|number| self.installed.port(PortId(number)).is_some())
     }
 
     /// The object of this node, if it exists.
@@ -358,7 +357,7 @@ impl Reconciler {
 
     /// The object with this key.
     pub fn get(&self, key: &Key) -> Option<(NodeId, &Held)> {
-        let id = self.graph.find(key)?;
+        let id = self.graph.find(key.kind, &key.name)?;
         Some((id, self.graph[id].held.as_deref()?))
     }
 
@@ -377,7 +376,12 @@ impl Reconciler {
         self.graph[id].number
     }
 
-    /// Where the object stands.
+    /// Where the object stands, in short.
+    pub fn state(&self, id: NodeId) -> State {
+        status::state_of(&self.graph[id])
+    }
+
+    /// Where the object stands, and why.
     pub fn status(&self, id: NodeId) -> Status {
         status::of(&self.graph, id)
     }

@@ -1,7 +1,9 @@
 //! Which other objects a spec names, in a fixed order that [`output`](super::output) reads by position.
 
-use super::graph::{Graph, Identity, Need, NodeId};
-use crate::model::{Device, Key, Kind, Name, NextHop, Port, Spec, Target};
+use smallvec::smallvec;
+
+use super::graph::{Graph, Identity, Need, Needs, NodeId};
+use crate::model::{Device, Kind, Name, NextHop, Port, Spec, Target};
 
 /// Draws the graph's edges; new next hops get their number from `number`.
 pub struct Edges<'a> {
@@ -14,13 +16,7 @@ pub struct Edges<'a> {
 
 impl Edges<'_> {
     fn hard(&mut self, kind: Kind, name: &Name) -> Need {
-        Need {
-            node: self.graph.object(&Key {
-                kind,
-                name: name.clone(),
-            }),
-            soft: false,
-        }
+        Need::new(self.graph.object(kind, name), false)
     }
 
     /// The node that a next hop leads to: a group's own, or the shared one.
@@ -38,12 +34,12 @@ impl Edges<'_> {
         if self.graph[node].users.is_empty() {
             (self.stirred)(node);
         }
-        Need { node, soft: false }
+        Need::new(node, false)
     }
 
-    fn of_hop(&mut self, hop: &NextHop) -> Vec<Need> {
+    fn of_hop(&mut self, hop: &NextHop) -> Needs {
         match hop {
-            NextHop::Port { port, .. } => vec![self.hard(Kind::Port, port)],
+            NextHop::Port { port, .. } => smallvec![self.hard(Kind::Port, port)],
             NextHop::Tunnel {
                 endpoint, return_vrf, ..
             } => {
@@ -51,24 +47,24 @@ impl Edges<'_> {
                 let vrf = return_vrf.as_ref().map(|vrf| self.hard(Kind::Vrf, vrf));
                 std::iter::once(endpoint).chain(vrf).collect()
             }
-            NextHop::Vrf(vrf) => vec![self.hard(Kind::Vrf, vrf)],
-            NextHop::Group(_) | NextHop::Gateway(_) | NextHop::Receive | NextHop::Discard => Vec::new(),
+            NextHop::Vrf(vrf) => smallvec![self.hard(Kind::Vrf, vrf)],
+            NextHop::Group(_) | NextHop::Gateway(_) | NextHop::Receive | NextHop::Discard => Needs::new(),
         }
     }
 
     /// What the object names: for a port its VRF, its parent and the VRFs of its trunk; for a network and a route the
     /// VRF and the next hop; for a group its members; for a VNI or label the target.
-    pub fn of_spec(&mut self, spec: &Spec) -> Vec<Need> {
+    pub fn of_spec(&mut self, spec: &Spec) -> Needs {
         let target = |edges: &mut Self, target: &Target| match target {
-            Target::Vrf(vrf) => vec![edges.hard(Kind::Vrf, vrf)],
-            Target::Port(port) => vec![edges.hard(Kind::Port, port)],
+            Target::Vrf(vrf) => smallvec![edges.hard(Kind::Vrf, vrf)],
+            Target::Port(port) => smallvec![edges.hard(Kind::Port, port)],
         };
         match spec {
-            Spec::Vrf(_) | Spec::TunnelEndpoint(_) => Vec::new(),
+            Spec::Vrf(_) | Spec::TunnelEndpoint(_) => Needs::new(),
             Spec::Network(network) => {
-                vec![self.hard(Kind::Vrf, &network.vrf), self.hop(&NextHop::Receive)]
+                smallvec![self.hard(Kind::Vrf, &network.vrf), self.hop(&NextHop::Receive)]
             }
-            Spec::Route(route) => vec![self.hard(Kind::Vrf, &route.vrf), self.hop(&route.next_hop)],
+            Spec::Route(route) => smallvec![self.hard(Kind::Vrf, &route.vrf), self.hop(&route.next_hop)],
             Spec::NextHopGroup(group) => {
                 let member = |member: &crate::model::Member| Need {
                     soft: true,
@@ -79,7 +75,7 @@ impl Edges<'_> {
             Spec::Vni(vni) => target(self, &vni.target),
             Spec::Label(label) => target(self, &label.target),
             Spec::Port(port) => {
-                let mut needs = vec![self.hard(Kind::Vrf, &port.vrf)];
+                let mut needs: Needs = smallvec![self.hard(Kind::Vrf, &port.vrf)];
                 if let Device::Vlan { parent, .. } = &port.device {
                     needs.push(self.hard(Kind::Port, parent));
                 }
@@ -95,13 +91,13 @@ impl Edges<'_> {
     }
 
     /// What the host routes of a port need: its VRF and the next hop to it.
-    pub fn of_hosts(&mut self, name: &Name, port: &Port) -> Vec<Need> {
+    pub fn of_hosts(&mut self, name: &Name, port: &Port) -> Needs {
         let hop = NextHop::Port {
             port: name.clone(),
             mac: None,
             vlan: None,
         };
-        vec![self.hard(Kind::Vrf, &port.vrf), self.hop(&hop)]
+        smallvec![self.hard(Kind::Vrf, &port.vrf), self.hop(&hop)]
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a node puts into the data plane: numbers instead of names.
 
+use smallvec::{SmallVec, smallvec};
 use weft_dataplane::change::{
     DeviceSpec, Encapsulation as Header, MemberSpec, NextHopSpec, PortSpec, TunnelTarget, VrfSpec,
 };
@@ -12,8 +13,11 @@ use super::{
 };
 use crate::model::{Device, Encapsulation, Identifier, NextHop, Port, Spec, Target, TunnelEndpoint};
 
+/// What one node puts into the data plane: one thing, mostly.
+pub type Outputs = SmallVec<[(Resource, Value); 1]>;
+
 /// The outputs of a node, or None while something that it needs is not there.
-pub fn of(graph: &Graph, id: NodeId) -> Option<Vec<(Resource, Value)>> {
+pub fn of(graph: &Graph, id: NodeId) -> Option<Outputs> {
     let node = &graph[id];
     if node.failed.is_some()
         || node
@@ -26,7 +30,7 @@ pub fn of(graph: &Graph, id: NodeId) -> Option<Vec<(Resource, Value)>> {
     match &node.identity {
         Identity::Object(key) => match (node.spec(), node.is_underlay()) {
             (Some(spec), _) => of_object(graph, node, &key.name, spec),
-            (None, true) => Some(vec![vrf(VrfId::UNDERLAY, &key.name, false)]),
+            (None, true) => Some(smallvec![vrf(VrfId::UNDERLAY, &key.name, false)]),
             (None, false) => None,
         },
         Identity::Hop(hop) => {
@@ -36,25 +40,25 @@ pub fn of(graph: &Graph, id: NodeId) -> Option<Vec<(Resource, Value)>> {
             } else {
                 of_hop(graph, node, hop)
             };
-            value.map(|spec| vec![(Resource::NextHop(number), Value::NextHop(Box::new(spec)))])
+            value.map(|spec| smallvec![(Resource::NextHop(number), Value::NextHop(Box::new(spec)))])
         }
         Identity::Hosts(port) => {
             // Without needs the port has no address any more, or is gone.
             let (vrf, hop) = (vrf_at(graph, node, 0)?, hop_at(graph, node, 1)?);
-            let port = graph.find(&crate::model::Key::new(crate::model::Kind::Port, port.clone()))?;
+            let port = graph.find(crate::model::Kind::Port, port)?;
             let route = |address: std::net::IpAddr| (Resource::Route(vrf, address.into()), Value::Route(hop));
             Some(graph[port].port()?.hosts().map(route).collect())
         }
     }
 }
 
-fn of_object(graph: &Graph, node: &Node, name: &str, spec: &Spec) -> Option<Vec<(Resource, Value)>> {
+fn of_object(graph: &Graph, node: &Node, name: &str, spec: &Spec) -> Option<Outputs> {
     Some(match spec {
-        Spec::Vrf(spec) => vec![vrf(vrf_number(node)?, name, spec.packet_mode)],
-        Spec::TunnelEndpoint(endpoint) => vec![(Resource::Endpoint(endpoint.remote), Value::Endpoint)],
+        Spec::Vrf(spec) => smallvec![vrf(vrf_number(node)?, name, spec.packet_mode)],
+        Spec::TunnelEndpoint(endpoint) => smallvec![(Resource::Endpoint(endpoint.remote), Value::Endpoint)],
         Spec::Port(port) => {
             let spec = of_port(graph, node, name, port)?;
-            vec![(Resource::Port(port_number(node)?), Value::Port(Box::new(spec)))]
+            smallvec![(Resource::Port(port_number(node)?), Value::Port(Box::new(spec)))]
         }
         Spec::NextHopGroup(group) => {
             let mut members = Vec::with_capacity(group.members.len());
@@ -73,11 +77,11 @@ fn of_object(graph: &Graph, node: &Node, name: &str, spec: &Spec) -> Option<Vec<
                 return None;
             }
             let value = Value::NextHop(Box::new(NextHopSpec::Group(members)));
-            vec![(Resource::NextHop(NextHopId(node.number?)), value)]
+            smallvec![(Resource::NextHop(NextHopId(node.number?)), value)]
         }
         Spec::Route(route) => {
             let (vrf, hop) = (vrf_at(graph, node, 0)?, hop_at(graph, node, 1)?);
-            vec![(Resource::Route(vrf, route.prefix), Value::Route(hop))]
+            smallvec![(Resource::Route(vrf, route.prefix), Value::Route(hop))]
         }
         Spec::Network(network) => {
             let (vrf, hop) = (vrf_at(graph, node, 0)?, hop_at(graph, node, 1)?);
@@ -86,8 +90,8 @@ fn of_object(graph: &Graph, node: &Node, name: &str, spec: &Spec) -> Option<Vec<
             };
             network.subnets.iter().map(gateway).collect()
         }
-        Spec::Vni(vni) => vec![(Resource::Vni(vni.vni), target(graph, node, &vni.target)?)],
-        Spec::Label(label) => vec![(Resource::Label(label.label), target(graph, node, &label.target)?)],
+        Spec::Vni(vni) => smallvec![(Resource::Vni(vni.vni), target(graph, node, &vni.target)?)],
+        Spec::Label(label) => smallvec![(Resource::Label(label.label), target(graph, node, &label.target)?)],
     })
 }
 

@@ -3,7 +3,7 @@
 //! The order lets the data plane check each step by itself: what is named is set before what names it, and removed
 //! after it. Workers see none of the steps, only the whole.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{borrow::Cow, net::IpAddr, path::PathBuf};
 
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
@@ -50,73 +50,117 @@ pub struct Wanted {
 /// One step of a batch.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// For the data plane.
-    pub change: Change,
-    /// Whose it is.
-    pub node: NodeId,
+    /// Its place in the batch.
+    pub(super) order: Order,
     /// What it is about.
     pub resource: Resource,
+    /// What it comes to hold; None: it goes.
+    pub value: Option<Value>,
+    /// Whose it is.
+    pub node: NodeId,
+}
+
+impl Step {
+    /// The step in the data plane's words.
+    pub fn change(&self) -> Change {
+        match (self.resource, &self.value) {
+            (Resource::NextHop(id), _) if self.order == Order::Detach => {
+                Change::SetNextHop(id, NextHopSpec::Discard)
+            }
+            (Resource::Vrf(id), Some(Value::Vrf(spec))) => Change::SetVrf(id, (**spec).clone()),
+            (Resource::Port(id), Some(Value::Port(spec))) => Change::SetPort(id, (**spec).clone()),
+            (Resource::NextHop(id), Some(Value::NextHop(spec))) => Change::SetNextHop(id, (**spec).clone()),
+            (Resource::Route(vrf, prefix), Some(Value::Route(hop))) => Change::SetRoute(vrf, prefix, *hop),
+            (Resource::Vni(vni), Some(Value::Target(target))) => Change::SetVni(vni, *target),
+            (Resource::Label(label), Some(Value::Target(target))) => Change::SetLabel(label, *target),
+            (Resource::Endpoint(address), Some(_)) => Change::SetEndpoint(address),
+            (Resource::Vrf(id), _) => Change::RemoveVrf(id),
+            (Resource::Port(id), _) => Change::RemovePort(id),
+            (Resource::NextHop(id), _) => Change::RemoveNextHop(id),
+            (Resource::Route(vrf, prefix), _) => Change::RemoveRoute(vrf, prefix),
+            (Resource::Vni(vni), _) => Change::RemoveVni(vni),
+            (Resource::Label(label), _) => Change::RemoveLabel(label),
+            (Resource::Endpoint(address), None) => Change::RemoveEndpoint(address),
+        }
+    }
 }
 
 /// What the data plane has.
-pub type Installed = HashMap<Resource, Value>;
+#[derive(Debug, Default)]
+pub struct Installed {
+    /// Apart from the rest and compact: there may be a million of them.
+    routes: HashMap<(VrfId, IpNet), NextHopId>,
+    others: HashMap<Resource, Value>,
+}
+
+impl Installed {
+    /// What it holds there, if anything.
+    pub fn get(&self, resource: &Resource) -> Option<Cow<'_, Value>> {
+        match resource {
+            Resource::Route(vrf, prefix) => {
+                let hop = self.routes.get(&(*vrf, *prefix));
+                hop.map(|hop| Cow::Owned(Value::Route(*hop)))
+            }
+            other => self.others.get(other).map(Cow::Borrowed),
+        }
+    }
+
+    /// The port, if it is there.
+    pub fn port(&self, id: PortId) -> Option<&PortSpec> {
+        match self.others.get(&Resource::Port(id)) {
+            Some(Value::Port(spec)) => Some(spec),
+            _ => None,
+        }
+    }
+
+    /// It holds this there from now on; None: nothing.
+    pub fn set(&mut self, resource: Resource, value: Option<Value>) {
+        match (resource, value) {
+            (Resource::Route(vrf, prefix), Some(Value::Route(hop))) => {
+                self.routes.insert((vrf, prefix), hop);
+            }
+            (Resource::Route(vrf, prefix), _) => drop(self.routes.remove(&(vrf, prefix))),
+            (other, Some(value)) => drop(self.others.insert(other, value)),
+            (other, None) => drop(self.others.remove(&other)),
+        }
+    }
+
+    /// Everything that it holds, in no particular order.
+    pub fn resources(&self) -> impl Iterator<Item = Resource> {
+        let routes = self
+            .routes
+            .keys()
+            .map(|(vrf, prefix)| Resource::Route(*vrf, *prefix));
+        routes.chain(self.others.keys().copied())
+    }
+}
 
 /// The steps from what is installed to what is wanted.
 pub fn plan(installed: &Installed, touched: &HashMap<Resource, Wanted>) -> Vec<Step> {
-    let mut steps: Vec<(Order, Step)> = Vec::with_capacity(touched.len());
+    let mut steps: Vec<Step> = Vec::with_capacity(touched.len());
     for (resource, wanted) in touched {
         let old = installed.get(resource);
-        let change = match (&wanted.value, old) {
-            (Some(value), _) if old != Some(value) => set(*resource, value),
-            (None, Some(_)) => remove(*resource),
-            _ => continue,
-        };
-        let Some(change) = change else { continue };
-        let order = order(&change, old);
-        steps.push((
-            order,
-            Step {
-                change,
-                node: wanted.node,
-                resource: *resource,
-            },
-        ));
+        let old = old.as_deref();
+        // The underlay's VRF is always wanted; should it ever not be, it stays all the same.
+        let stays = wanted.value.is_none() && *resource == Resource::Vrf(VrfId::UNDERLAY);
+        if wanted.value.as_ref() == old || stays {
+            continue;
+        }
+        steps.push(Step {
+            order: order(resource, wanted.value.as_ref(), old),
+            resource: *resource,
+            value: wanted.value.clone(),
+            node: wanted.node,
+        });
     }
     break_before_make(installed, touched, &mut steps);
-    steps.sort_by(|(one, a), (other, b)| one.cmp(other).then_with(|| a.resource.cmp(&b.resource)));
-    steps.into_iter().map(|(_, step)| step).collect()
-}
-
-fn set(resource: Resource, value: &Value) -> Option<Change> {
-    Some(match (resource, value) {
-        (Resource::Vrf(id), Value::Vrf(spec)) => Change::SetVrf(id, (**spec).clone()),
-        (Resource::Port(id), Value::Port(spec)) => Change::SetPort(id, (**spec).clone()),
-        (Resource::Endpoint(address), Value::Endpoint) => Change::SetEndpoint(address),
-        (Resource::NextHop(id), Value::NextHop(spec)) => Change::SetNextHop(id, (**spec).clone()),
-        (Resource::Route(vrf, prefix), Value::Route(hop)) => Change::SetRoute(vrf, prefix, *hop),
-        (Resource::Vni(vni), Value::Target(target)) => Change::SetVni(vni, *target),
-        (Resource::Label(label), Value::Target(target)) => Change::SetLabel(label, *target),
-        _ => return None,
-    })
-}
-
-fn remove(resource: Resource) -> Option<Change> {
-    Some(match resource {
-        // The underlay's VRF is always wanted; should it ever not be, it stays all the same.
-        Resource::Vrf(VrfId::UNDERLAY) => return None,
-        Resource::Vrf(id) => Change::RemoveVrf(id),
-        Resource::Port(id) => Change::RemovePort(id),
-        Resource::Endpoint(address) => Change::RemoveEndpoint(address),
-        Resource::NextHop(id) => Change::RemoveNextHop(id),
-        Resource::Route(vrf, prefix) => Change::RemoveRoute(vrf, prefix),
-        Resource::Vni(vni) => Change::RemoveVni(vni),
-        Resource::Label(label) => Change::RemoveLabel(label),
-    })
+    steps.sort_unstable_by(|one, other| (one.order, one.resource).cmp(&(other.order, other.resource)));
+    steps
 }
 
 /// The place of a step in its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Order {
+pub(super) enum Order {
     RemoveUsers,
     /// Only where a new port takes over what a removed one had; see `break_before_make`.
     Detach,
@@ -140,28 +184,27 @@ enum Order {
     RemoveVrf,
 }
 
-fn order(change: &Change, old: Option<&Value>) -> Order {
-    match change {
-        Change::RemoveVni(_) | Change::RemoveLabel(_) | Change::RemoveRoute(..) => Order::RemoveUsers,
-        Change::SetVrf(..) => Order::SetVrf,
-        Change::SetPort(_, spec) if is_subinterface(spec) => Order::SetSubinterface,
-        Change::SetPort(..) if old.is_some() => Order::ChangePort,
-        Change::SetPort(..) => Order::AddPort,
-        Change::SetEndpoint(_) => Order::SetEndpoint,
-        Change::SetNextHop(_, NextHopSpec::Group(_)) => Order::SetGroup,
-        Change::SetNextHop(..) => Order::SetNextHop,
-        Change::SetRoute(..) => Order::SetRoute,
-        Change::SetVni(..) | Change::SetLabel(..) => Order::SetTarget,
-        Change::RemoveNextHop(_) => match old {
-            Some(Value::NextHop(spec)) if matches!(**spec, NextHopSpec::Group(_)) => Order::RemoveGroup,
-            _ => Order::RemoveNextHop,
-        },
-        Change::RemoveEndpoint(_) => Order::RemoveEndpoint,
-        Change::RemovePort(_) => match old {
-            Some(Value::Port(spec)) if is_subinterface(spec) => Order::RemoveSubinterface,
-            _ => Order::RemovePort,
-        },
-        Change::RemoveVrf(_) => Order::RemoveVrf,
+fn order(resource: &Resource, value: Option<&Value>, old: Option<&Value>) -> Order {
+    let group =
+        |value: &Value| matches!(value, Value::NextHop(spec) if matches!(**spec, NextHopSpec::Group(_)));
+    let subinterface = |value: &Value| matches!(value, Value::Port(spec) if is_subinterface(spec));
+    match (resource, value) {
+        (Resource::Vni(_) | Resource::Label(_) | Resource::Route(..), None) => Order::RemoveUsers,
+        (Resource::Vrf(_), Some(_)) => Order::SetVrf,
+        (Resource::Port(_), Some(new)) if subinterface(new) => Order::SetSubinterface,
+        (Resource::Port(_), Some(_)) if old.is_some() => Order::ChangePort,
+        (Resource::Port(_), Some(_)) => Order::AddPort,
+        (Resource::Endpoint(_), Some(_)) => Order::SetEndpoint,
+        (Resource::NextHop(_), Some(new)) if group(new) => Order::SetGroup,
+        (Resource::NextHop(_), Some(_)) => Order::SetNextHop,
+        (Resource::Route(..), Some(_)) => Order::SetRoute,
+        (Resource::Vni(_) | Resource::Label(_), Some(_)) => Order::SetTarget,
+        (Resource::NextHop(_), None) if old.is_some_and(group) => Order::RemoveGroup,
+        (Resource::NextHop(_), None) => Order::RemoveNextHop,
+        (Resource::Endpoint(_), None) => Order::RemoveEndpoint,
+        (Resource::Port(_), None) if old.is_some_and(subinterface) => Order::RemoveSubinterface,
+        (Resource::Port(_), None) => Order::RemovePort,
+        (Resource::Vrf(_), None) => Order::RemoveVrf,
     }
 }
 
@@ -205,45 +248,38 @@ fn exclusive(id: PortId, spec: &PortSpec) -> Vec<Exclusive> {
 /// Ports are removed last, when nothing names them any more. That is too late where a port of the same batch takes over
 /// the device or VLAN of a removed one. Such a port goes first, and what leads to it drops for the moment: between the
 /// steps of one batch no packet comes by.
-fn break_before_make(
-    installed: &Installed,
-    touched: &HashMap<Resource, Wanted>,
-    steps: &mut Vec<(Order, Step)>,
-) {
+fn break_before_make(installed: &Installed, touched: &HashMap<Resource, Wanted>, steps: &mut Vec<Step>) {
     let mut taken = HashSet::new();
     let mut any_removed = false;
-    for (_, step) in steps.iter() {
-        match &step.change {
-            Change::SetPort(id, spec) => taken.extend(exclusive(*id, spec)),
-            Change::RemovePort(_) => any_removed = true,
+    for step in steps.iter() {
+        match (&step.resource, &step.value) {
+            (Resource::Port(id), Some(Value::Port(spec))) => taken.extend(exclusive(*id, spec)),
+            (Resource::Port(_), None) => any_removed = true,
             _ => {}
         }
     }
     if taken.is_empty() || !any_removed {
         return;
     }
-    let spec_of = |id: PortId| match installed.get(&Resource::Port(id)) {
-        Some(Value::Port(spec)) => Some(&**spec),
-        _ => None,
-    };
     let removed: Vec<PortId> = steps
         .iter()
-        .filter_map(|(_, step)| match step.change {
-            Change::RemovePort(id) => Some(id),
+        .filter_map(|step| match (step.resource, &step.value) {
+            (Resource::Port(id), None) => Some(id),
             _ => None,
         })
         .collect();
     let mut early: HashSet<PortId> = HashSet::new();
     for id in &removed {
-        let conflicts =
-            spec_of(*id).is_some_and(|spec| exclusive(*id, spec).iter().any(|e| taken.contains(e)));
+        let conflicts = installed
+            .port(*id)
+            .is_some_and(|spec| exclusive(*id, spec).iter().any(|e| taken.contains(e)));
         if conflicts {
             early.insert(*id);
         }
     }
     // The sub-interfaces of a port that goes early go with it.
     for id in &removed {
-        if let Some(DeviceSpec::Vlan { parent, .. }) = spec_of(*id).map(|spec| &spec.device)
+        if let Some(DeviceSpec::Vlan { parent, .. }) = installed.port(*id).map(|spec| &spec.device)
             && early.contains(parent)
         {
             early.insert(*id);
@@ -252,12 +288,12 @@ fn break_before_make(
     if early.is_empty() {
         return;
     }
-    for (order, step) in steps.iter_mut() {
-        if let Change::RemovePort(id) = step.change
+    for step in steps.iter_mut() {
+        if let (Resource::Port(id), None) = (step.resource, &step.value)
             && early.contains(&id)
         {
-            let subinterface = *order == Order::RemoveSubinterface;
-            *order = if subinterface {
+            let subinterface = step.order == Order::RemoveSubinterface;
+            step.order = if subinterface {
                 Order::RemoveTakenSubinterface
             } else {
                 Order::RemoveTakenPort
@@ -265,30 +301,20 @@ fn break_before_make(
         }
     }
     for (resource, wanted) in touched {
-        let change = match (resource, installed.get(resource)) {
-            (Resource::NextHop(id), Some(Value::NextHop(spec))) => match **spec {
-                NextHopSpec::Port { port, .. } if early.contains(&port) => {
-                    Change::SetNextHop(*id, NextHopSpec::Discard)
-                }
-                _ => continue,
-            },
-            (_, Some(Value::Target(TunnelTarget::Port(port))))
-                if early.contains(port) && wanted.value.is_some() =>
-            {
-                match remove(*resource) {
-                    Some(change) => change,
-                    None => continue,
-                }
+        let leads_there = match installed.get(resource).as_deref() {
+            Some(Value::NextHop(spec)) => {
+                matches!(**spec, NextHopSpec::Port { port, .. } if early.contains(&port))
             }
-            _ => continue,
+            Some(Value::Target(TunnelTarget::Port(port))) => early.contains(port) && wanted.value.is_some(),
+            _ => false,
         };
-        steps.push((
-            Order::Detach,
-            Step {
-                change,
-                node: wanted.node,
+        if leads_there {
+            steps.push(Step {
+                order: Order::Detach,
                 resource: *resource,
-            },
-        ));
+                value: None,
+                node: wanted.node,
+            });
+        }
     }
 }

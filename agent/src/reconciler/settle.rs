@@ -1,5 +1,7 @@
 //! Finds out what staged objects, and those that depend on them, put into the data plane.
 
+use smallvec::SmallVec;
+
 use super::{
     NodeId, Reconciler,
     graph::Identity,
@@ -40,7 +42,7 @@ impl Reconciler {
         {
             self.withdraw(id, *resource);
         }
-        let mut resources = Vec::with_capacity(outputs.len());
+        let mut resources = SmallVec::with_capacity(outputs.len());
         for (resource, value) in outputs {
             resources.push(resource);
             self.want(id, resource, value, !old.contains(&resource));
@@ -57,7 +59,7 @@ impl Reconciler {
 
     /// Marks everything that names the node.
     pub(super) fn soil_users(&mut self, id: NodeId) {
-        let users: Vec<NodeId> = self.graph[id].users.iter().copied().collect();
+        let users: Vec<NodeId> = self.graph[id].users.iter().collect();
         for user in users {
             self.soil(user);
         }

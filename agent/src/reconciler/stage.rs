@@ -1,9 +1,13 @@
 //! Takes objects in and out of the graph, one by one or as one batch, or says why not.
 
 use super::{
-    Held, NodeId, Reconciler, Stored, Undo, graph::Identity, is_named, needs::Edges, numbers::Space,
+    Held, NodeId, Reconciler, Stored, Undo,
+    graph::{Identity, Need},
+    is_named,
+    needs::Edges,
+    numbers::Space,
 };
-use crate::model::{FieldError, Key, Kind, Name, Object, Spec};
+use crate::model::{FieldError, Key, Kind, Name, Object, Route, Spec};
 
 /// What was done with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +118,7 @@ impl Reconciler {
 
     /// Puts back what the store kept. Nothing is checked: it was when it came.
     pub fn restore(&mut self, stored: Stored) {
-        let id = self.graph.object(&stored.key);
+        let id = self.graph.object(stored.key.kind, &stored.key.name);
         if let (Some(space), Some(number)) = (space_of(stored.key.kind), stored.number)
             && self.numbers.reserve(space, number)
         {
@@ -128,7 +132,7 @@ impl Reconciler {
 
     /// Takes the object's old version out; None: there was none, or it is the same.
     fn take_out(&mut self, owner: &Name, object: &Object) -> Result<Old, FieldError> {
-        let Some(id) = self.graph.find(&object.key) else {
+        let Some(id) = self.graph.find(object.key.kind, &object.key.name) else {
             return Ok(Old::None);
         };
         let node = &self.graph[id];
@@ -157,7 +161,7 @@ impl Reconciler {
     }
 
     fn put_in(&mut self, owner: &Name, object: Object, old: Old) -> Result<Staged, FieldError> {
-        let id = self.graph.object(&object.key);
+        let id = self.graph.object(object.key.kind, &object.key.name);
         if let Old::Same = old {
             let generation = self.graph[id].held.as_deref().map_or(0, |held| held.generation);
             self.try_again(id);
@@ -200,7 +204,7 @@ impl Reconciler {
             outcome: Outcome::Unchanged,
             generation: 0,
         };
-        let Some(id) = self.graph.find(key) else {
+        let Some(id) = self.graph.find(key.kind, &key.name) else {
             return Ok(nothing);
         };
         let Some(held) = self.graph[id].held.as_deref() else {
@@ -264,11 +268,10 @@ impl Reconciler {
     }
 
     /// Puts an object into its node: claims, edges, and for a port the node of its host routes.
-    pub(super) fn attach(&mut self, id: NodeId, held: Box<Held>) {
+    pub(super) fn attach(&mut self, id: NodeId, mut held: Box<Held>) {
         let Identity::Object(key) = self.graph[id].identity.clone() else {
             return;
         };
-        self.claims.take(id, &key.name, &held.spec);
         let (numbers, mut new_hops) = (&mut self.numbers, Vec::new());
         let mut edges = Edges {
             graph: &mut self.graph,
@@ -282,12 +285,16 @@ impl Reconciler {
             }
             _ => None,
         };
+        if let Spec::Route(route) = &mut held.spec {
+            self.share(route, &needs);
+        }
         let value_matters = matches!(held.spec, Spec::Port(_) | Spec::TunnelEndpoint(_));
+        self.graph.connect(id, needs);
+        self.claims.take(&self.graph, id, &key.name, &held.spec);
         self.graph[id].held = Some(held);
         if is_named(key.kind) {
             self.named.insert(id);
         }
-        self.graph.connect(id, needs);
         if let Some(needs) = hosts {
             let hosts = self.graph.hosts(&key.name);
             self.graph.connect(hosts, needs);
@@ -303,13 +310,24 @@ impl Reconciler {
         }
     }
 
+    /// Lets a route hold the graph's copies of what it names: there may be a million of them to one next hop.
+    fn share(&self, route: &mut Route, needs: &[Need]) {
+        let identity = |position: usize| needs.get(position).map(|need| &self.graph[need.node].identity);
+        if let Some(Identity::Object(vrf)) = identity(0) {
+            route.vrf = vrf.name.clone();
+        }
+        if let Some(Identity::Hop(hop)) = identity(1) {
+            route.next_hop = hop.clone();
+        }
+    }
+
     /// Takes the object out of its node.
     pub(super) fn detach(&mut self, id: NodeId) -> Option<Box<Held>> {
         let held = self.graph[id].held.take()?;
         let Identity::Object(key) = self.graph[id].identity.clone() else {
             return None;
         };
-        self.claims.give_back(id, &key.name, &held.spec);
+        self.claims.give_back(&self.graph, id, &key.name, &held.spec);
         self.named.remove(&id);
         let mut lonely = Vec::new();
         self.graph.disconnect(id, |node| lonely.push(node));

@@ -37,6 +37,15 @@ pub struct Status {
     pub message: String,
 }
 
+/// The state of an object's node.
+pub fn state_of(node: &Node) -> State {
+    match (&node.failed, node.active) {
+        (Some(_), _) => State::Failed,
+        (None, true) => State::Active,
+        (None, false) => State::Pending,
+    }
+}
+
 /// The status of an object's node.
 pub fn of(graph: &Graph, id: NodeId) -> Status {
     let node = &graph[id];

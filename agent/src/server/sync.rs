@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::{HashMap, HashSet};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 use weft_proto::v1::{self, sync_request::Message};
@@ -17,8 +17,8 @@ use crate::{
     writer::{Delta, Writer},
 };
 
-/// Most deltas of one run.
-const RUN: usize = 16_384;
+/// Deltas that wait for the writer; what has come together goes to it as one run. A larger batch waits alone.
+const RUN: usize = 65_536;
 /// Acknowledgements on their way to the controller.
 const ACKNOWLEDGEMENTS: usize = 1024;
 
@@ -40,17 +40,34 @@ impl Controllers {
     }
 }
 
-/// One step, checked away from the writer.
-enum Step {
-    Delta {
-        revision: u64,
-        key: v1::Key,
-        known: Option<Key>,
-        delta: Delta,
-    },
-    InSync {
-        revision: u64,
-    },
+/// What an acknowledgement is about.
+enum Subject {
+    Known(Key),
+    /// Kind or name are no such thing.
+    Unknown(v1::Key),
+}
+
+impl From<Subject> for v1::Key {
+    fn from(subject: Subject) -> Self {
+        match subject {
+            Subject::Known(key) => (&key).into(),
+            Subject::Unknown(key) => key,
+        }
+    }
+}
+
+/// One message, checked away from the writer.
+struct Step {
+    revision: u64,
+    work: Work,
+    /// Lets the next messages in when the writer has this one.
+    _room: OwnedSemaphorePermit,
+}
+
+enum Work {
+    Delta(Subject, Delta),
+    Batch(Vec<(Subject, Delta)>),
+    InSync,
 }
 
 /// The answer to a sync.
@@ -94,11 +111,25 @@ async fn serve(
         },
     };
     let replaced = controllers.enter(&owner);
-    let (steps, mut queue) = mpsc::channel(RUN);
+    let (steps, mut queue) = mpsc::unbounded_channel();
+    let room = Arc::new(Semaphore::new(RUN));
     let read = async {
         while let Some(request) = requests.next().await {
-            let step = parse(&owner, request?)?;
-            if steps.send(step).await.is_err() {
+            let (revision, work) = parse(&owner, request?)?;
+            let weight = match &work {
+                Work::Batch(deltas) => deltas.len().clamp(1, RUN),
+                Work::Delta(..) | Work::InSync => 1,
+            };
+            // It is closed by nobody.
+            let Ok(room) = room.clone().acquire_many_owned(weight as u32).await else {
+                break;
+            };
+            let step = Step {
+                revision,
+                work,
+                _room: room,
+            };
+            if steps.send(step).is_err() {
                 break;
             }
         }
@@ -112,117 +143,163 @@ async fn serve(
     }
 }
 
-fn parse(owner: &Name, request: v1::SyncRequest) -> Result<Step, Status> {
+fn put(owner: &Name, object: &v1::Object) -> (Subject, Delta) {
+    let parsed = convert::parse(owner, object);
+    let subject = match &parsed {
+        Ok(object) => Subject::Known(object.key.clone()),
+        Err(_) => {
+            let key = key_of(object);
+            Key::from_proto(&key).map_or(Subject::Unknown(key), Subject::Known)
+        }
+    };
+    (subject, Delta::Put(parsed))
+}
+
+fn delete(key: v1::Key) -> (Subject, Delta) {
+    let parsed = Key::from_proto(&key);
+    let subject = parsed.clone().map_or(Subject::Unknown(key), Subject::Known);
+    (subject, Delta::Delete(parsed))
+}
+
+fn parse(owner: &Name, request: v1::SyncRequest) -> Result<(u64, Work), Status> {
     match request.message {
         Some(Message::Put(v1::SyncPut { revision, object })) => {
             let object = object.ok_or_else(|| Status::invalid_argument("put.object: is missing"))?;
-            let key = key_of(&object);
-            let known = Key::from_proto(&key).ok();
-            Ok(Step::Delta {
-                revision,
-                key,
-                known,
-                delta: Delta::Put(convert::parse(owner, &object)),
-            })
+            let (subject, delta) = put(owner, &object);
+            Ok((revision, Work::Delta(subject, delta)))
         }
         Some(Message::Delete(v1::SyncDelete { revision, key })) => {
             let key = key.ok_or_else(|| Status::invalid_argument("delete.key: is missing"))?;
-            let parsed = Key::from_proto(&key);
-            Ok(Step::Delta {
-                revision,
-                key,
-                known: parsed.clone().ok(),
-                delta: Delta::Delete(parsed),
-            })
+            let (subject, delta) = delete(key);
+            Ok((revision, Work::Delta(subject, delta)))
         }
-        Some(Message::InSync(v1::InSync { revision })) => Ok(Step::InSync { revision }),
+        Some(Message::Batch(v1::SyncBatch {
+            revision,
+            objects,
+            deletes,
+        })) => {
+            let puts = objects.iter().map(|object| put(owner, object));
+            let deltas = puts.chain(deletes.into_iter().map(delete)).collect();
+            Ok((revision, Work::Batch(deltas)))
+        }
+        Some(Message::InSync(v1::InSync { revision })) => Ok((revision, Work::InSync)),
         Some(Message::Hello(_)) => Err(Status::invalid_argument(
             "hello: is only the first message of a sync",
         )),
         None => Err(Status::invalid_argument(
-            "message: fill in one of put, delete, in_sync",
+            "message: fill in one of put, delete, in_sync, batch",
         )),
+    }
+}
+
+/// What goes to the writer as one, and how to acknowledge it.
+#[derive(Default)]
+struct Run {
+    deltas: Vec<Delta>,
+    subjects: Vec<Subject>,
+    acknowledgements: Vec<Acknowledgement>,
+}
+
+/// One answer is owed.
+struct Acknowledgement {
+    revision: u64,
+    /// None: for a delta that came alone. Otherwise for so many.
+    batch: Option<usize>,
+}
+
+impl Run {
+    /// What the controller names from now on: a refused object keeps its last good version, hence is named too.
+    fn add(&mut self, subject: Subject, delta: Delta, named: &mut HashSet<Key>) {
+        match (&delta, &subject) {
+            (Delta::Put(_), Subject::Known(key)) => drop(named.insert(key.clone())),
+            (Delta::Delete(_), Subject::Known(key)) => drop(named.remove(key)),
+            (_, Subject::Unknown(_)) => {}
+        }
+        self.subjects.push(subject);
+        self.deltas.push(delta);
     }
 }
 
 async fn process(
     owner: &Name,
     writer: &Writer,
-    queue: &mut mpsc::Receiver<Step>,
+    queue: &mut mpsc::UnboundedReceiver<Step>,
     answers: &Answers,
 ) -> Result<(), Status> {
-    // What the controller has named since hello: a refused object keeps its last good version, hence is named too.
     let mut named: HashSet<Key> = HashSet::new();
-    let mut run = Vec::new();
-    while queue.recv_many(&mut run, RUN).await > 0 {
-        let (mut keys, mut deltas) = (Vec::with_capacity(run.len()), Vec::with_capacity(run.len()));
-        for step in run.drain(..) {
-            match step {
-                Step::Delta {
-                    revision,
-                    key,
-                    known,
-                    delta,
-                } => {
-                    match (&delta, known) {
-                        (Delta::Put(_), Some(known)) => drop(named.insert(known)),
-                        (Delta::Delete(_), Some(known)) => drop(named.remove(&known)),
-                        (_, None) => {}
+    let (mut steps, mut run) = (Vec::new(), Run::default());
+    while queue.recv_many(&mut steps, RUN).await > 0 {
+        for Step { revision, work, .. } in steps.drain(..) {
+            let batch = match work {
+                Work::Delta(subject, delta) => {
+                    run.add(subject, delta, &mut named);
+                    None
+                }
+                Work::Batch(deltas) => {
+                    let count = deltas.len();
+                    for (subject, delta) in deltas {
+                        run.add(subject, delta, &mut named);
                     }
-                    keys.push((revision, key));
-                    deltas.push(delta);
+                    Some(count)
                 }
-                Step::InSync { revision } => {
-                    hand_over(owner, writer, &mut keys, &mut deltas, answers).await?;
-                    let swept = writer.sweep(owner.clone(), named.clone()).await;
-                    let (swept, applied) = swept.map_err(convert::unavailable)?;
-                    let effective = applied.effective;
-                    answer(
-                        answers,
-                        v1::SyncResponse {
-                            revision,
-                            in_sync: true,
-                            swept,
-                            effective,
-                            result: None,
-                        },
-                    )
-                    .await?;
+                Work::InSync => {
+                    hand_over(owner, writer, &mut run, answers).await?;
+                    let swept = writer.sweep(owner.clone(), std::mem::take(&mut named)).await;
+                    let (swept, applied, still) = swept.map_err(convert::unavailable)?;
+                    named = still;
+                    let response = v1::SyncResponse {
+                        revision,
+                        in_sync: true,
+                        swept,
+                        effective: applied.effective,
+                        ..Default::default()
+                    };
+                    answer(answers, response).await?;
+                    continue;
                 }
-            }
+            };
+            run.acknowledgements.push(Acknowledgement { revision, batch });
         }
-        hand_over(owner, writer, &mut keys, &mut deltas, answers).await?;
+        hand_over(owner, writer, &mut run, answers).await?;
     }
     Ok(())
 }
 
-async fn hand_over(
-    owner: &Name,
-    writer: &Writer,
-    keys: &mut Vec<(u64, v1::Key)>,
-    deltas: &mut Vec<Delta>,
-    answers: &Answers,
-) -> Result<(), Status> {
-    let Some((revision, _)) = keys.last() else {
+async fn hand_over(owner: &Name, writer: &Writer, run: &mut Run, answers: &Answers) -> Result<(), Status> {
+    let Some(Acknowledgement { revision, .. }) = run.acknowledgements.last() else {
         return Ok(());
     };
     let taken = writer
-        .deltas(owner.clone(), *revision, std::mem::take(deltas))
+        .deltas(owner.clone(), *revision, std::mem::take(&mut run.deltas))
         .await;
     let taken = taken.map_err(convert::unavailable)?;
-    let effective = taken.applied.effective;
-    for ((revision, key), verdict) in keys.drain(..).zip(taken.verdicts) {
-        let result = Some(convert::result(key, verdict));
-        answer(
-            answers,
-            v1::SyncResponse {
-                revision,
-                result,
-                effective,
-                ..Default::default()
-            },
-        )
-        .await?;
+    let mut results = run.subjects.drain(..).zip(taken.verdicts);
+    for Acknowledgement { revision, batch } in run.acknowledgements.drain(..) {
+        let mut response = v1::SyncResponse {
+            revision,
+            effective: taken.applied.effective,
+            ..Default::default()
+        };
+        match batch {
+            None => {
+                response.result = results
+                    .next()
+                    .map(|(subject, verdict)| convert::result(subject.into(), verdict));
+            }
+            Some(count) => {
+                let exceptions = results.by_ref().take(count).enumerate();
+                let exceptions = exceptions.filter(|(_, (_, verdict))| !verdict.is_as_asked());
+                let exceptions = exceptions.map(|(index, (subject, verdict))| v1::SyncException {
+                    index: index as u32,
+                    result: Some(convert::result(subject.into(), verdict)),
+                });
+                response.batch = Some(v1::SyncBatchResult {
+                    count: count as u32,
+                    exceptions: exceptions.collect(),
+                });
+            }
+        }
+        answer(answers, response).await?;
     }
     Ok(())
 }

@@ -81,9 +81,17 @@ impl Writer {
             .await?
     }
 
-    /// Removes what the owner has and does not name; says how many.
-    pub async fn sweep(&self, owner: Name, named: HashSet<Key>) -> Result<(u64, Applied), Unavailable> {
-        self.ask(move |core| core.sweep(&owner, &named)).await?
+    /// Removes what the owner has and does not name; says how many, and gives the names back.
+    pub async fn sweep(
+        &self,
+        owner: Name,
+        named: HashSet<Key>,
+    ) -> Result<(u64, Applied, HashSet<Key>), Unavailable> {
+        self.ask(move |core| {
+            core.sweep(&owner, &named)
+                .map(|(swept, applied)| (swept, applied, named))
+        })
+        .await?
     }
 
     /// The objects that match, and each owner's revision.

@@ -4,14 +4,19 @@
 //! the store's commit; then the answer. What fails takes back everything before it, so that a refused batch leaves
 //! graph, data plane and store as they were.
 
+use std::cell::OnceCell;
+
 use hashbrown::{HashMap, HashSet};
 use tracing::{error, warn};
 
 use super::core::Core;
 use crate::{
     engine::Applied,
-    model::{FieldError, Key, Kind, Name, Object},
-    reconciler::{NodeId, Outcome, Staged, State, Stored, plan::Step},
+    model::{Encoder, FieldError, Key, Kind, Name, Object},
+    reconciler::{
+        NodeId, Outcome, Staged, State, Stored,
+        plan::{Resource, Step},
+    },
     store::{Changes, Contents, StoreError},
 };
 
@@ -65,6 +70,16 @@ pub enum Verdict {
     NotTried,
 }
 
+impl Verdict {
+    /// Whether the object is stored and active, or the deleted one gone.
+    pub fn is_as_asked(&self) -> bool {
+        match self {
+            Verdict::Done { state, .. } => state.is_none_or(|state| state == State::Active),
+            Verdict::Refused(_) | Verdict::NotTried => false,
+        }
+    }
+}
+
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
@@ -99,6 +114,32 @@ pub enum PushError {
     Engine(String),
 }
 
+/// The nodes of a request and their places in it, found out only if the data plane refuses something.
+struct Ours<'a> {
+    staged: Vec<Option<&'a Staged>>,
+    places: OnceCell<HashMap<NodeId, usize>>,
+}
+
+impl<'a> Ours<'a> {
+    fn new(staged: impl Iterator<Item = Option<&'a Staged>>) -> Self {
+        Ours {
+            staged: staged.collect(),
+            places: OnceCell::new(),
+        }
+    }
+
+    /// The last place that names the node.
+    fn place(&self, node: NodeId) -> Option<usize> {
+        let places = self.places.get_or_init(|| {
+            let nodes = self.staged.iter().enumerate();
+            nodes
+                .filter_map(|(index, staged)| Some(((*staged)?.node?, index)))
+                .collect()
+        });
+        places.get(&node).copied()
+    }
+}
+
 impl Core {
     /// Takes a batch as one.
     pub fn apply(&mut self, batch: Batch) -> Result<Answer, Unavailable> {
@@ -122,15 +163,11 @@ impl Core {
             self.roll_back();
             return Ok(self.answer(verdicts));
         }
-        let ours: HashMap<NodeId, usize> = staged
-            .iter()
-            .enumerate()
-            .filter_map(|(index, staged)| Some((staged.node?, index)))
-            .collect();
-        match self.push(&|node| ours.contains_key(&node)) {
+        let ours = Ours::new(staged.iter().map(Some));
+        match self.push(&|node| ours.place(node).is_some()) {
             Ok(()) => {}
             Err(PushError::Object { node, message }) => {
-                let culprit = ours.get(&node).copied();
+                let culprit = ours.place(node);
                 let refusal = self.refusal(node, message);
                 self.roll_back();
                 let mut verdicts = vec![Verdict::NotTried; count];
@@ -144,12 +181,12 @@ impl Core {
                 return Err(Unavailable::Engine(message));
             }
         }
-        let mut changes = Changes::default();
+        let (mut changes, mut encoder) = (Changes::default(), Encoder::default());
         for (index, staged) in staged.iter().enumerate() {
             let deleted = index
                 .checked_sub(first_delete)
                 .and_then(|index| deletes[index].as_ref());
-            self.note(&mut changes, *staged, deleted);
+            self.note(&mut changes, &mut encoder, *staged, deleted);
         }
         changes.revision = self.revision(&batch.owner, batch.revision);
         let verdicts = staged.iter().map(|staged| self.verdict(*staged)).collect();
@@ -162,7 +199,6 @@ impl Core {
     pub fn deltas(&mut self, owner: &Name, revision: u64, deltas: &[Delta]) -> Result<Answer, Unavailable> {
         let mut refused: HashMap<usize, FieldError> = HashMap::new();
         loop {
-            let mut ours: HashMap<NodeId, usize> = HashMap::with_capacity(deltas.len());
             let mut done: Vec<Result<Staged, FieldError>> = Vec::with_capacity(deltas.len());
             for (index, delta) in deltas.iter().enumerate() {
                 let staged = match (refused.get(&index), delta) {
@@ -171,19 +207,17 @@ impl Core {
                     (None, Delta::Delete(Ok(key))) => self.reconciler.stage_delete(owner, key),
                     (None, Delta::Put(Err(error)) | Delta::Delete(Err(error))) => Err(error.clone()),
                 };
-                if let Some(node) = staged.as_ref().ok().and_then(|staged| staged.node) {
-                    ours.insert(node, index);
-                }
                 done.push(staged);
             }
-            match self.push(&|node| ours.contains_key(&node)) {
+            let ours = Ours::new(done.iter().map(|staged| staged.as_ref().ok()));
+            match self.push(&|node| ours.place(node).is_some()) {
                 Ok(()) => {}
                 Err(PushError::Object { node, message }) => {
                     let refusal = self.refusal(node, message);
                     self.roll_back();
                     // Without the culprit, once more: the others are not to suffer.
-                    match ours.get(&node) {
-                        Some(index) => drop(refused.insert(*index, refusal)),
+                    match ours.place(node) {
+                        Some(index) => drop(refused.insert(index, refusal)),
                         None => return Err(Unavailable::Engine(refusal.to_string())),
                     }
                     continue;
@@ -245,7 +279,7 @@ impl Core {
         loop {
             self.reconciler.settle();
             let steps = self.reconciler.plan();
-            match self.hand_over(&steps) {
+            match self.hand_over(steps) {
                 Ok(()) => return Ok(()),
                 Err((None, message)) => return Err(PushError::Engine(message)),
                 Err((Some(step), message)) => {
@@ -253,7 +287,7 @@ impl Core {
                     if ours(node) {
                         return Err(PushError::Object { node, message });
                     }
-                    self.leave_out(step, message)?;
+                    self.leave_out(&step, message)?;
                 }
             }
         }
@@ -264,45 +298,44 @@ impl Core {
     pub(super) fn push_carefully(&mut self) -> Result<(), PushError> {
         self.reconciler.settle();
         let steps = self.reconciler.plan();
-        if self.hand_over(&steps).is_ok() {
+        if self.hand_over(steps).is_ok() {
             return Ok(());
         }
-        let first = |step: &&Step| {
-            use weft_dataplane::change::Change;
-            matches!(step.change, Change::SetVrf(..) | Change::SetPort(..))
+        let first = |step: &Step| {
+            step.value.is_some() && matches!(step.resource, Resource::Vrf(_) | Resource::Port(_))
         };
-        for step in steps.iter().filter(first) {
+        for step in self.reconciler.plan().into_iter().filter(first) {
             // A sub-interface goes with its parent.
             self.reconciler.settle();
             if !self.reconciler.is_active(step.node) {
                 continue;
             }
-            match self.hand_over(std::slice::from_ref(step)) {
+            match self.hand_over(vec![step]) {
                 Ok(()) => {}
                 Err((None, message)) => return Err(PushError::Engine(message)),
-                Err((Some(step), message)) => self.leave_out(step, message)?,
+                Err((Some(step), message)) => self.leave_out(&step, message)?,
             }
         }
         self.push(&|_| false)
     }
 
-    fn hand_over<'a>(&mut self, steps: &'a [Step]) -> Result<(), (Option<&'a Step>, String)> {
+    fn hand_over(&mut self, mut steps: Vec<Step>) -> Result<(), (Option<Step>, String)> {
         if steps.is_empty() {
             return Ok(());
         }
-        match self
-            .engine
-            .apply(steps.iter().map(|step| step.change.clone()).collect())
-        {
+        match self.engine.apply(steps.iter().map(Step::change).collect()) {
             Ok(applied) => {
                 self.reconciler.took(steps);
                 self.applied = applied;
                 Ok(())
             }
             Err(refused) => {
-                let step = refused.change.and_then(|index| steps.get(index));
+                let index = refused.change.filter(|index| *index < steps.len());
+                let step = index.map(|index| steps.swap_remove(index));
                 // The object is named by whoever shows the message.
-                let own = step.map(|step| format!("{}: ", self.reconciler.describe(step.node)));
+                let own = step
+                    .as_ref()
+                    .map(|step| format!("{}: ", self.reconciler.describe(step.node)));
                 let message = own.and_then(|own| refused.message.strip_prefix(&own).map(Into::into));
                 Err((step, message.unwrap_or(refused.message)))
             }
@@ -310,21 +343,10 @@ impl Core {
     }
 
     fn leave_out(&mut self, step: &Step, message: String) -> Result<(), PushError> {
-        use weft_dataplane::change::Change;
-        let adds = matches!(
-            step.change,
-            Change::SetVrf(..)
-                | Change::SetPort(..)
-                | Change::SetRoute(..)
-                | Change::SetNextHop(..)
-                | Change::SetVni(..)
-                | Change::SetLabel(..)
-                | Change::SetEndpoint(..)
-        );
         let node = self.reconciler.object_behind(step.node, |_| false);
         // Leaving out helps against an addition, and once.
-        if !adds || self.reconciler.is_failed(node) {
-            return Err(PushError::Engine(format!("{:?}: {message}", step.change)));
+        if step.value.is_none() || self.reconciler.is_failed(node) {
+            return Err(PushError::Engine(format!("{:?}: {message}", step.change())));
         }
         warn!(
             "{} is refused by the data plane: {message}",
@@ -381,8 +403,9 @@ impl Core {
             revision,
             ..Default::default()
         };
+        let mut encoder = Encoder::default();
         for (node, key, _) in self.reconciler.objects() {
-            let (Some((stored, encoded)), old) = (self.stored(node), held.remove(key)) else {
+            let (Some((stored, encoded)), old) = (self.stored(node, &mut encoder), held.remove(key)) else {
                 continue;
             };
             if old.as_ref() != Some(&stored) {
@@ -398,19 +421,21 @@ impl Core {
         (revision != 0 && revision != known).then(|| (owner.clone(), revision))
     }
 
-    fn note(&self, changes: &mut Changes, staged: Staged, deleted: Option<&Key>) {
+    fn note(&self, changes: &mut Changes, encoder: &mut Encoder, staged: Staged, deleted: Option<&Key>) {
         match (staged.outcome, staged.node) {
-            (Outcome::Created | Outcome::Changed, Some(node)) => changes.puts.extend(self.stored(node)),
+            (Outcome::Created | Outcome::Changed, Some(node)) => {
+                changes.puts.extend(self.stored(node, encoder))
+            }
             (Outcome::Deleted, _) => changes.deletes.extend(deleted.cloned()),
             _ => {}
         }
     }
 
-    fn stored(&self, node: NodeId) -> Option<(Stored, Vec<u8>)> {
+    fn stored(&self, node: NodeId, encoder: &mut Encoder) -> Option<(Stored, Vec<u8>)> {
         let (key, held) = self.reconciler.object(node)?;
         let numbered = matches!(key.kind, Kind::Vrf | Kind::Port);
         let number = self.reconciler.number(node).filter(|_| numbered);
-        let encoded = held.spec.encode();
+        let encoded = encoder.encode(&held.spec);
         Some((
             Stored {
                 key: key.clone(),
@@ -434,16 +459,20 @@ impl Core {
             ..Default::default()
         };
         let mut seen = HashSet::with_capacity(deltas.len());
+        let mut encoder = Encoder::default();
         for (delta, staged) in deltas.iter().zip(done) {
             let (Ok(staged), Delta::Put(Ok(Object { key, .. })) | Delta::Delete(Ok(key))) = (staged, delta)
             else {
                 continue;
             };
-            if staged.outcome == Outcome::Unchanged || !seen.insert(key) {
+            let Some(node) = staged.node.filter(|_| staged.outcome != Outcome::Unchanged) else {
+                continue;
+            };
+            if !seen.insert(node) {
                 continue;
             }
-            match self.reconciler.get(key) {
-                Some((node, _)) => changes.puts.extend(self.stored(node)),
+            match self.stored(node, &mut encoder) {
+                Some(put) => changes.puts.push(put),
                 None => changes.deletes.push(key.clone()),
             }
         }
@@ -453,7 +482,7 @@ impl Core {
     fn verdict(&self, staged: Staged) -> Verdict {
         let exists = staged.node.filter(|_| staged.outcome != Outcome::Deleted);
         let exists = exists.filter(|node| self.reconciler.object(*node).is_some());
-        let state = exists.map(|node| self.reconciler.status(node).state);
+        let state = exists.map(|node| self.reconciler.state(node));
         Verdict::Done {
             outcome: staged.outcome,
             generation: staged.generation,

@@ -63,6 +63,18 @@ impl Controller {
         .await;
     }
 
+    async fn batch(&mut self, objects: Vec<v1::Object>, deletes: &[(Kind, &str)]) {
+        let deletes = deletes.iter().map(|(kind, name)| key(*kind, name)).collect();
+        self.send(|revision| {
+            Message::Batch(v1::SyncBatch {
+                revision,
+                objects,
+                deletes,
+            })
+        })
+        .await;
+    }
+
     async fn in_sync(&mut self) {
         self.send(|revision| Message::InSync(v1::InSync { revision }))
             .await;
@@ -173,6 +185,91 @@ async fn a_controller_that_comes_back_with_other_state_replaces_what_it_had() {
     }
     assert_eq!(daemon.names(Kind::Vrf).await, ["blue", "underlay"]);
     assert_eq!(daemon.engine.tables().routes.len(), 1);
+}
+
+/// Count, and of each exception the place, what became of it and where it stands.
+fn of_batch(answer: v1::SyncResponse) -> (u32, Vec<(u32, Outcome, v1::State)>) {
+    let batch = answer.batch.unwrap();
+    let exceptions = batch.exceptions.into_iter().map(|exception| {
+        let result = exception.result.unwrap();
+        (exception.index, result.outcome(), result.state())
+    });
+    (batch.count, exceptions.collect())
+}
+
+#[tokio::test]
+async fn of_a_batch_each_object_is_taken_or_refused_by_itself() {
+    let mut daemon = Daemon::start().await;
+    daemon
+        .apply("sdn", vec![vrf("old"), vrf("used"), vrf("gone")])
+        .await;
+    daemon
+        .apply("other", vec![vrf("theirs"), tap("vm", "used", &[])])
+        .await;
+    let mut controller = Controller::connect(&mut daemon, "sdn").await;
+    let objects = vec![
+        vrf("red"),
+        vrf("theirs"),
+        route("r", "red", "10.0.0.0/8", to_port("vm")),
+        route("waits", "red", "10.1.0.0/16", to_port("none")),
+        route("wrong", "red", "10.2.0.1/16", to_port("vm")),
+        vrf("No Name"),
+    ];
+    controller
+        .batch(
+            objects,
+            &[(Kind::Vrf, "used"), (Kind::Vrf, "gone"), (Kind::Vrf, "never-was")],
+        )
+        .await;
+    // Between two batches, a delta alone.
+    controller.put(vrf("blue")).await;
+    controller.batch(vec![], &[]).await;
+    controller.in_sync().await;
+
+    let answer = controller.answer().await;
+    assert_eq!((answer.revision, answer.result.is_none()), (1, true));
+    let unspecified = v1::State::Unspecified;
+    assert_eq!(
+        of_batch(answer),
+        (
+            9,
+            vec![
+                (1, Outcome::Refused, unspecified),
+                (3, Outcome::Created, v1::State::Pending),
+                (4, Outcome::Refused, unspecified),
+                (5, Outcome::Refused, unspecified),
+                (6, Outcome::Refused, unspecified),
+            ]
+        )
+    );
+    assert_eq!(outcome(&controller.answer().await), Outcome::Created);
+    let answer = controller.answer().await;
+    assert_eq!((answer.revision, of_batch(answer)), (3, (0, vec![])));
+    // What a batch names is named for the sweep too.
+    let answer = controller.answer().await;
+    assert!(answer.in_sync && answer.swept == 1, "{answer:?}");
+    assert_eq!(
+        daemon.names(Kind::Vrf).await,
+        ["blue", "red", "theirs", "underlay", "used"]
+    );
+    assert_eq!(daemon.engine.tables().routes.len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_beyond_what_may_wait_is_taken_all_the_same() {
+    const COUNT: u32 = 70_000;
+    let mut daemon = Daemon::start().await;
+    daemon.apply("sdn", vec![vrf("red"), tap("vm", "red", &[])]).await;
+    let mut controller = Controller::connect(&mut daemon, "sdn").await;
+    let route = |index: u32| {
+        let prefix = format!("{}/32", std::net::Ipv4Addr::from(0x0a00_0000 + index));
+        route(&format!("r{index}"), "red", &prefix, to_port("vm"))
+    };
+    controller.batch((0..COUNT).map(route).collect(), &[]).await;
+    assert_eq!(of_batch(controller.answer().await), (COUNT, vec![]));
+    assert_eq!(daemon.engine.tables().routes.len(), COUNT as usize);
+    controller.in_sync().await;
+    assert!(controller.answer().await.in_sync);
 }
 
 #[tokio::test]

@@ -107,6 +107,31 @@ fn routes_that_lead_the_same_way_share_a_next_hop() {
 }
 
 #[test]
+fn a_next_hop_stays_until_the_last_that_leads_there_is_gone() {
+    let mut world = World::new();
+    world.apply(&[vrf("red"), tap("vm", "red", &[])]);
+    let both = [("a", to_port("vm")), ("b", to_port("vm"))];
+    let route = |name: &str, octet: u8| route(name, "red", &format!("10.0.{octet}.0/24"), to_port("vm"));
+    world.apply(&[
+        group("g", &both),
+        route("r1", 1),
+        route("r2", 2),
+        group("h", &both),
+    ]);
+    assert_eq!(world.engine.tables().next_hops.len(), 3);
+    world.change(&[], &[key(Kind::Route, "r1"), key(Kind::NextHopGroup, "h")]);
+    world.change(&[], &[key(Kind::NextHopGroup, "g")]);
+    assert_eq!(world.engine.tables().next_hops.len(), 1);
+    let used = world.refused_change("o", &[], &[key(Kind::Port, "vm")]);
+    assert!(
+        used.contains("port \"vm\" is still used by route \"r2\""),
+        "{used}"
+    );
+    world.change(&[], &[key(Kind::Route, "r2")]);
+    assert_eq!(world.engine.tables().next_hops.len(), 0);
+}
+
+#[test]
 fn a_changed_group_keeps_its_number_and_its_routes() {
     let mut world = World::new();
     let two = [("a", to_port("vm-a")), ("b", to_port("vm-b"))];
