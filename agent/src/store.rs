@@ -301,7 +301,10 @@ fn write_tables(transaction: &WriteTransaction, changes: &Changes) -> Result<(),
     for key in &changes.deletes {
         objects.remove((key.kind as u8, &*key.name))?;
     }
-    for (stored, spec) in &changes.puts {
+    // In the table's order, neighbours come after each other: a page is worked on once.
+    let mut puts: Vec<_> = changes.puts.iter().collect();
+    puts.sort_unstable_by(|(one, _), (other, _)| one.key.cmp(&other.key));
+    for (stored, spec) in puts {
         let row = (
             stored.number,
             stored.held.generation,
