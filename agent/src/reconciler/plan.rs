@@ -154,7 +154,7 @@ pub fn plan(installed: &Installed, touched: &HashMap<Resource, Wanted>) -> Vec<S
         });
     }
     break_before_make(installed, touched, &mut steps);
-    steps.sort_unstable_by(|one, other| (one.order, one.resource).cmp(&(other.order, other.resource)));
+    steps.sort_unstable_by_key(|step| (step.order, step.resource));
     steps
 }
 
