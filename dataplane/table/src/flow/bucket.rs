@@ -58,6 +58,13 @@ impl Words {
         tags::matches(self.0, 0)
     }
 
+    /// A free slot, if this bucket is the whole chain, has room, and holds nothing of this tag.
+    #[inline(always)]
+    pub(super) fn plain_place(self, tag: u16) -> Option<usize> {
+        let free = self.free();
+        (self.matches(tag) == 0 && !self.has_link() && free != 0).then(|| free.trailing_zeros() as usize)
+    }
+
     /// Whether no slot is taken.
     pub(super) fn is_empty(self) -> bool {
         self.free() == (1 << SLOTS) - 1
@@ -99,22 +106,30 @@ impl Bucket {
     }
 
     /// Takes the lock. False: its holder does not come round.
+    #[inline(always)]
     pub(super) fn lock(&self) -> bool {
-        for _ in 0..PATIENCE {
-            let word = self.words[2].load(Ordering::Relaxed);
-            if word & LOCK == 0
-                && self.words[2]
-                    .compare_exchange(word, word | LOCK, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
-            {
-                return true;
-            }
+        self.try_lock() || self.wait_for_lock()
+    }
+
+    #[inline(always)]
+    fn try_lock(&self) -> bool {
+        let word = self.words[2].load(Ordering::Relaxed);
+        word & LOCK == 0
+            && self.words[2]
+                .compare_exchange(word, word | LOCK, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    #[cold]
+    fn wait_for_lock(&self) -> bool {
+        (1..PATIENCE).any(|_| {
             spin_loop();
-        }
-        false
+            self.try_lock()
+        })
     }
 
     /// Gives the lock back; by its holder.
+    #[inline(always)]
     pub(super) fn unlock(&self) {
         let word = self.words[2].load(Ordering::Relaxed);
         debug_assert!(word & LOCK != 0, "unlocked a bucket that nobody holds");
@@ -125,6 +140,14 @@ impl Bucket {
     pub(super) fn put(&self, slot: usize, tag: u16, direction: DirectionIndex) {
         self.numbers[slot].store(direction.0, Ordering::Release);
         self.set_tag(slot, tag);
+    }
+
+    /// [`Self::put`] for who has read the words under the lock and found the slot free.
+    #[inline(always)]
+    pub(super) fn put_into(&self, words: Words, slot: usize, tag: u16, direction: DirectionIndex) {
+        self.numbers[slot].store(direction.0, Ordering::Release);
+        let word = words.0[slot / 4] | u64::from(tag) << (slot % 4 * 16);
+        self.words[slot / 4].store(word, Ordering::Release);
     }
 
     /// Frees a slot; under the lock. Its number stays: a lookup that has seen the tag may still read it.

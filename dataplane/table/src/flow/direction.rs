@@ -46,8 +46,10 @@ impl Decision {
         }
     }
 
+    #[inline(always)]
     fn route_word(&self) -> u32 {
-        let further = self.further.iter().any(|object| *object != NO_OBJECT);
+        const { assert!(NO_OBJECT == u32::MAX) };
+        let further = self.further.iter().fold(u32::MAX, |all, object| all & object) != NO_OBJECT;
         (self.route & !HAS_FURTHER) | if further { HAS_FURTHER } else { 0 }
     }
 }
@@ -254,6 +256,7 @@ impl<K: Key> Direction<K> {
     }
 
     /// Fills a direction that no reader can find.
+    #[inline(always)]
     pub(super) fn fill(&self, key: &K, decision: &Decision, now: u32) {
         key.store(&self.key);
         self.action.store(decision.action, Ordering::Relaxed);
@@ -267,7 +270,7 @@ impl<K: Key> Direction<K> {
     }
 
     /// Publishes a new decision; `further` is where its session keeps this direction's further dependencies.
-    pub(super) fn redecide(&self, decision: &Decision, further: &[AtomicU32]) -> Redecided {
+    pub(super) fn redecide(&self, decision: &Decision, further: &[AtomicU32; FURTHER]) -> Redecided {
         let old = self.stamp.load(Ordering::Relaxed);
         if old & WRITING != 0 {
             return Redecided::Busy;

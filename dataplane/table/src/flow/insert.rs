@@ -91,6 +91,7 @@ pub(super) struct Held<'a> {
 }
 
 impl Drop for Held<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(second) = self.second {
             second.unlock();
@@ -111,7 +112,9 @@ impl<K: Key> FlowTable<K> {
             self.prefetch_to_fill(SessionIndex(number));
         }
         let filled = self.reserve(worker).inspect(|session| self.fill(*session, new));
-        self.settle(worker, filled, new)
+        let result = self.settle(worker, filled, new);
+        self.count_created(worker, u64::from(matches!(result, Ok(Inserted::New(_)))));
+        result
     }
 
     /// [`Self::insert`] of a burst's sessions, in the order given, in passes that each ask for the memory of the next.
@@ -140,12 +143,15 @@ impl<K: Key> FlowTable<K> {
                     self.fill(session, new);
                 }
             }
+            let mut created = 0;
             for ((new, session), result) in new.iter().zip(sessions).zip(results) {
                 // One of before may have given its number back.
                 let filled =
                     session.or_else(|| self.reserve(worker).inspect(|session| self.fill(*session, new)));
                 *result = self.settle(worker, filled, new);
+                created += u64::from(matches!(result, Ok(Inserted::New(_))));
             }
+            self.count_created(worker, created);
         }
     }
 
@@ -180,14 +186,18 @@ impl<K: Key> FlowTable<K> {
             };
         };
         let result = self.link(worker, session, new);
-        match result {
-            Ok(Inserted::New(_)) => add_own(&self.counters[worker.worker].created, 1),
-            _ => worker.sessions.give_back(session.0, &self.sessions),
+        if !matches!(result, Ok(Inserted::New(_))) {
+            worker.sessions.give_back(session.0, &self.sessions);
         }
         result
     }
 
+    fn count_created(&self, worker: &WorkerFlows, sessions: u64) {
+        add_own(&self.counters[worker.worker].created, sessions);
+    }
+
     /// Writes both directions and the record of a session that nobody can find yet.
+    #[inline(always)]
     fn fill(&self, session: SessionIndex, new: &NewSession<K>) {
         // A listing that reads any of these stores must see that the number's last life is over.
         fence(Ordering::Release);
@@ -209,19 +219,51 @@ impl<K: Key> FlowTable<K> {
         record.created.store(new.now, Ordering::Relaxed);
     }
 
+    /// Puts the entries of a filled session in, under the locks of both its buckets.
+    #[inline(always)]
     fn link(
         &self,
         worker: &mut WorkerFlows,
         session: SessionIndex,
         new: &NewSession<K>,
     ) -> Result<Inserted, InsertError> {
-        let (forward, reverse) = (&new.forward, &new.reverse);
-        let [first, second] = [self.primary(forward.hash), self.primary(reverse.hash)];
-        let held = self.lock(first, second).ok_or(InsertError::Busy)?;
+        let primaries = [&new.forward, &new.reverse].map(|direction| self.primary(direction.hash));
+        let held = self.lock(primaries[0], primaries[1]).ok_or(InsertError::Busy)?;
+        // Nearly always: two buckets with room, and nothing in them that could be the keys.
+        let buckets = primaries.map(|primary| self.bucket(primary));
+        let words = buckets.map(Bucket::words);
+        let tags = [tag_of(new.forward.hash), tag_of(new.reverse.hash)];
+        match (words[0].plain_place(tags[0]), words[1].plain_place(tags[1])) {
+            (Some(forward), Some(reverse)) if primaries[0] != primaries[1] => {
+                buckets[0].put_into(words[0], forward, tags[0], session.initiator());
+                buckets[1].put_into(words[1], reverse, tags[1], session.reverse());
+            }
+            _ => {
+                if let Some(found) = self.link_into_chains(worker, session, new, primaries)? {
+                    return Ok(Inserted::Existing(found));
+                }
+            }
+        }
+        let record = &self.records[session.index()];
+        let life = (record.state.load(Ordering::Relaxed) & !state::MASK).wrapping_add(state::LIFE);
+        record.state.store(life | state::LIVE, Ordering::Release);
+        drop(held);
+        Ok(Inserted::New(session.initiator()))
+    }
 
+    /// [`Self::link`] for whatever the locked chains hold: the session that is there, or none if this one is now.
+    #[inline(never)]
+    fn link_into_chains(
+        &self,
+        worker: &mut WorkerFlows,
+        session: SessionIndex,
+        new: &NewSession<K>,
+        [first, second]: [u32; 2],
+    ) -> Result<Option<DirectionIndex>, InsertError> {
+        let (forward, reverse) = (&new.forward, &new.reverse);
         let found = self.lookup(&forward.key, forward.hash);
         if found.is_some() {
-            return Ok(Inserted::Existing(found));
+            return Ok(Some(found));
         }
         let one_entry = forward.key == reverse.key;
         if !one_entry && self.lookup(&reverse.key, reverse.hash).is_some() {
@@ -249,14 +291,11 @@ impl<K: Key> FlowTable<K> {
         if let Some(place) = reverse_place {
             self.put(place, reverse.hash, session.reverse());
         }
-        let record = &self.records[session.index()];
-        let life = (record.state.load(Ordering::Relaxed) & !state::MASK).wrapping_add(state::LIFE);
-        record.state.store(life | state::LIVE, Ordering::Release);
-        drop(held);
-        Ok(Inserted::New(session.initiator()))
+        Ok(None)
     }
 
     /// Locks two primary buckets, the lower one first; they may be the same.
+    #[inline(always)]
     pub(super) fn lock(&self, one: u32, other: u32) -> Option<Held<'_>> {
         let first = self.bucket(one.min(other));
         if !first.lock() {

@@ -88,7 +88,7 @@ pub(super) struct Record {
     /// Second of its first packet.
     pub(super) created: AtomicU32,
     /// Further dependencies, the initiator's first.
-    further: [AtomicU32; 2 * FURTHER],
+    further: [[AtomicU32; FURTHER]; 2],
 }
 
 // SAFETY: made of atomic integers.
@@ -111,9 +111,9 @@ pub(super) mod state {
 }
 
 impl Record {
-    pub(super) fn further(&self, direction: DirectionIndex) -> &[AtomicU32] {
-        let start = if direction.is_initiator() { 0 } else { FURTHER };
-        &self.further[start..start + FURTHER]
+    #[inline(always)]
+    pub(super) fn further(&self, direction: DirectionIndex) -> &[AtomicU32; FURTHER] {
+        &self.further[usize::from(!direction.is_initiator())]
     }
 }
 
@@ -371,7 +371,7 @@ impl<K: Key> FlowTable<K> {
     /// What a direction's decision rests on besides its route.
     pub fn further(&self, direction: DirectionIndex) -> [u32; FURTHER] {
         let places = self.records[direction.session().index()].further(direction);
-        std::array::from_fn(|place| places[place].load(Ordering::Relaxed))
+        places.each_ref().map(|place| place.load(Ordering::Relaxed))
     }
 
     /// Publishes another decision for a direction. What readers see is the old decision whole, or the new one whole;
