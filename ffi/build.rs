@@ -45,6 +45,8 @@ fn main() {
         .wrap_static_fns_suffix("__inline")
         // va_list cannot be passed on.
         .blocklist_function("rte_vlog")
+        // Takes a vector by value, which Rust has no name for here.
+        .blocklist_function("rte_lpm_lookupx4")
         // Thread-local in C; bindgen would bind them as plain statics. Not reachable from Rust on purpose.
         .blocklist_var("per_lcore_.*")
         .default_enum_style(bindgen::EnumVariation::Consts)

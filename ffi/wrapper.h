@@ -20,6 +20,13 @@
 #include <rte_version.h>
 #include <rte_vhost.h>
 
+/* The tables that the benchmarks put beside weft's own. */
+#include <rte_fib.h>
+#include <rte_fib6.h>
+#include <rte_hash.h>
+#include <rte_lpm.h>
+#include <rte_lpm6.h>
+
 /*
  * Flags that DPDK spells with a function-like macro (RTE_BIT64), which bindgen does not evaluate: the same names as
  * typed constants.

@@ -5,12 +5,14 @@
 //! (a given rate, new sessions for ever, latencies) is done by [`generator`], a process of its own. `docs/benchmarks.md` says what
 //! was measured, on which machine and how.
 
+pub mod fib;
 pub mod generator;
 pub mod harness;
 pub mod overload;
 pub mod peers;
 pub mod rfc2544;
 pub mod scale;
+pub mod sessions;
 
 use anyhow::Result;
 pub use harness::Bench;
@@ -46,5 +48,15 @@ pub const BENCHMARKS: &[Benchmark] = &[
         name: "overload",
         about: "Twice weft's rate, and an attack of new sessions: what is kept, and whether control answers",
         run: overload::run,
+    },
+    Benchmark {
+        name: "fib",
+        about: "Route tables beside rte_fib and rte_lpm: lookups, memory, updates",
+        run: fib::run,
+    },
+    Benchmark {
+        name: "sessions",
+        about: "New sessions, lookups, ageing and memory a session; the table alone beside rte_hash",
+        run: sessions::run,
     },
 ];

@@ -1,6 +1,7 @@
 //! What the benchmarks share: the machine, weftd and its peers as processes, replay files, turns, and the report.
 
 pub mod daemon;
+pub mod dpdk;
 pub mod machine;
 pub mod ovs;
 pub mod replay;
@@ -9,6 +10,7 @@ pub mod search;
 pub mod testpmd;
 pub mod threads;
 pub mod turns;
+pub mod windows;
 
 use clap::Args;
 
