@@ -62,7 +62,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut value = self.0;
         value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -72,12 +72,12 @@ impl Random {
 
     /// A number below a limit.
     pub fn below(&mut self, limit: usize) -> usize {
-        ((u128::from(self.next()) * limit as u128) >> 64) as usize
+        ((u128::from(self.draw()) * limit as u128) >> 64) as usize
     }
 
     /// From 0 up to 1.
     pub fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// One of some.
@@ -101,7 +101,7 @@ impl Family for u32 {
 
     fn anywhere(random: &mut Random) -> u32 {
         loop {
-            let address = (random.next() >> 32) as u32;
+            let address = (random.draw() >> 32) as u32;
             if !matches!(address >> 24, 0 | 10 | 127 | 224..) {
                 return address;
             }
@@ -110,7 +110,7 @@ impl Family for u32 {
 
     fn inside(prefix: Prefix<u32>, random: &mut Random) -> u32 {
         prefix.address()
-            | ((random.next() as u32)
+            | ((random.draw() as u32)
                 .checked_shr(prefix.length().into())
                 .unwrap_or(0))
     }
@@ -122,11 +122,11 @@ impl Family for u128 {
     fn anywhere(random: &mut Random) -> u128 {
         // The registries' blocks: a few hundred /16 of 2000::/3.
         let block = 0x2000 + random.below(0x0e00) as u128 / 8 * 8;
-        (block << 112) | (u128::from(random.next()) << 48) | u128::from(random.next() >> 16)
+        (block << 112) | (u128::from(random.draw()) << 48) | u128::from(random.draw() >> 16)
     }
 
     fn inside(prefix: Prefix<u128>, random: &mut Random) -> u128 {
-        let host = (u128::from(random.next()) << 64) | u128::from(random.next());
+        let host = (u128::from(random.draw()) << 64) | u128::from(random.draw());
         prefix.address() | host.checked_shr(prefix.length().into()).unwrap_or(0)
     }
 }
