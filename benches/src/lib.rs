@@ -5,11 +5,14 @@
 //! (a given rate, new sessions for ever, latencies) is done by [`generator`], a process of its own. `docs/benchmarks.md` says what
 //! was measured, on which machine and how.
 
+pub mod churn;
+pub mod control;
 pub mod fib;
 pub mod generator;
 pub mod harness;
 pub mod overload;
 pub mod peers;
+pub mod plot;
 pub mod rfc2544;
 pub mod scale;
 pub mod sessions;
@@ -33,6 +36,16 @@ pub const BENCHMARKS: &[Benchmark] = &[
         name: "peers",
         about: "One worker beside testpmd and OVS-DPDK, from replay to null port: cycles a packet",
         run: peers::run,
+    },
+    Benchmark {
+        name: "churn",
+        about: "Throughput kept and the longest gap while routes and policies change",
+        run: churn::run,
+    },
+    Benchmark {
+        name: "control",
+        about: "Objects a second into the data plane, and the time of a cold start",
+        run: control::run,
     },
     Benchmark {
         name: "scale",

@@ -2,17 +2,19 @@
 //! `weft-bench generate` is the traffic generator, which benchmarks start as a process of its own.
 #![allow(clippy::print_stderr)] // A program for a terminal.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use weft_benches::{
     BENCHMARKS, Bench, Benchmark,
     generator::process,
     harness::{Options, machine::Machine},
+    plot,
 };
 
 const GENERATE: &str = "generate";
+const PLOT: &str = "plot";
 
 fn main() -> ExitCode {
     let mut command = Command::new("weft-bench")
@@ -29,6 +31,12 @@ fn main() -> ExitCode {
     let command = command.subcommand(Options::augment_args(
         Command::new("all").about("Every benchmark, one after the other"),
     ));
+    let command = command.subcommand(
+        Command::new(PLOT)
+            .about("Draws what --json printed: an SVG a benchmark")
+            .arg(path("RESULTS", "docs/benchmarks/results.jsonl"))
+            .arg(path("DIRECTORY", "docs/benchmarks")),
+    );
     let command = command.subcommand(process::Arguments::augment_args(Command::new(GENERATE)));
     let matches = command.get_matches();
     let Some((name, matches)) = matches.subcommand() else {
@@ -36,6 +44,9 @@ fn main() -> ExitCode {
     };
     if name == GENERATE {
         return generate(matches);
+    }
+    if name == PLOT {
+        return draw(matches);
     }
     let options = match Options::from_arg_matches(matches) {
         Ok(options) => options,
@@ -61,6 +72,23 @@ fn run(benchmark: &Benchmark, options: &Options) -> Result<()> {
     (benchmark.run)(&mut bench)?;
     bench.report.finish();
     Ok(())
+}
+
+fn path(name: &'static str, default: &'static str) -> Arg {
+    Arg::new(name)
+        .default_value(default)
+        .value_parser(value_parser!(PathBuf))
+}
+
+fn draw(matches: &ArgMatches) -> ExitCode {
+    let path = |name: &str| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
+    match plot::draw(&path("RESULTS"), &path("DIRECTORY")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn generate(matches: &ArgMatches) -> ExitCode {

@@ -1,6 +1,6 @@
 //! What the data plane shows of itself: plain values, read at burst boundaries, in the data plane's own numbers.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use weft_packet::Mac;
 use weft_table::{PortId, VrfId, WorkerId};
@@ -61,6 +61,8 @@ pub struct WorkerStatistics {
     pub snapshot: u64,
     /// Where it is, if it has not come round for over a second.
     pub stuck_in: Option<String>,
+    /// Rounds by how long they took: below how long, and how many.
+    pub rounds: Vec<(Duration, u64)>,
     /// Cycles and packets a stage, in the order of the pipeline.
     pub stages: Vec<(&'static str, u64, u64)>,
 }

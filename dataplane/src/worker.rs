@@ -54,6 +54,8 @@ pub struct Worker {
     cycles_per_second: u64,
     idle_rounds: u32,
     rounds: u64,
+    /// When this round began.
+    began: u64,
     polling: Polling,
     rang: [Option<DoorbellId>; doorbell::HEARD],
 }
@@ -81,6 +83,7 @@ impl Worker {
             cycles_per_second: clock::hz(),
             idle_rounds: 0,
             rounds: 0,
+            began: start,
             polling: Polling::new(clock::hz()),
             rang: [None; doorbell::HEARD],
         }
@@ -89,20 +92,23 @@ impl Worker {
     /// Polls until it is told to stop.
     pub fn run(mut self) {
         let shared = Arc::clone(&self.shared);
+        self.began = clock::now();
         while !shared.stop.load(Ordering::Relaxed) {
             self.round(&shared);
         }
         shared.workers[usize::from(self.index)]
             .mailbox
-            .serve(&self.counters);
+            .serve(&mut self.counters);
     }
 
     fn round(&mut self, shared: &Shared) {
         let own = &shared.workers[usize::from(self.index)];
         let began = clock::now();
+        self.counters.rounds.count(began.saturating_sub(self.began));
+        self.began = began;
         self.rounds += 1;
         own.rounds.store(self.rounds, Ordering::Relaxed);
-        own.mailbox.serve(&self.counters);
+        own.mailbox.serve(&mut self.counters);
         self.reader.quiescent();
         let snapshot = shared.snapshot.load(&self.reader);
         own.snapshot.store(snapshot.number, Ordering::Relaxed);

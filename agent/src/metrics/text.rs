@@ -341,6 +341,7 @@ mod tests {
                 idle_cycles: 13,
                 snapshot: 14,
                 stuck_in: None,
+                rounds: Vec::new(),
                 stages: vec![("classify", 15, 16)],
             }],
             drops: vec![(Reason::NoRoute, 17)],

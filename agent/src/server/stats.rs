@@ -40,6 +40,14 @@ pub fn response(statistics: &Statistics, names: &Names) -> v1::GetStatsResponse 
         idle_cycles: worker.idle_cycles,
         snapshot: worker.snapshot,
         stuck_in: worker.stuck_in.clone().unwrap_or_default(),
+        rounds: worker
+            .rounds
+            .iter()
+            .map(|(below, rounds)| v1::RoundStats {
+                below_ns: u64::try_from(below.as_nanos()).unwrap_or(u64::MAX),
+                rounds: *rounds,
+            })
+            .collect(),
         stages: worker
             .stages
             .iter()

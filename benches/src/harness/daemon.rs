@@ -5,18 +5,21 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 use weft_cli::{args::Connection, client::Client, manifest};
 use weft_proto::v1::{self, weft_client::WeftClient};
 use weft_tests::{host, sys, within};
 
-use super::{machine::Machine, threads};
+use super::{
+    machine::{self, Machine},
+    threads,
+};
 
 /// How long weftd may take to answer first, and how long it may take to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,7 +81,9 @@ pub struct Work {
     pub ran: f64,
     /// TSC cycles a received packet that the workers count as busy.
     pub busy_cycles: f64,
-    /// The same, stage by stage.
+    /// The longest time in which a worker did not look at its queues, known to a fifth.
+    pub longest_round: Duration,
+    /// Busy cycles a received packet, stage by stage.
     pub stages: Vec<(String, f64)>,
 }
 
@@ -101,7 +106,7 @@ impl Daemon {
         let configuration = directory.join("weftd.toml");
         fs::write(&configuration, toml(settings, workers, &directory))?;
         let log = File::create(directory.join("weftd.log"))?;
-        let mut command = Command::new(host::program("weftd"));
+        let mut command = machine.command(host::program("weftd"));
         command
             .arg("--config")
             .arg(&configuration)
@@ -143,24 +148,21 @@ impl Daemon {
 
     /// Threads that are pinned to a worker's CPU are workers; the others go to the control half's CPUs.
     fn keep_off_workers(&self, workers: &[u16], control: &[u16]) -> Result<()> {
-        let control: Vec<String> = control.iter().map(u16::to_string).collect();
         for task in fs::read_dir(format!("/proc/{}/task", self.process_id()))? {
             let task = task?;
             let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
             if threads::pinned_to(&status).is_some_and(|cpu| workers.contains(&cpu)) {
                 continue;
             }
-            let moved = Command::new("taskset")
-                .args(["-cp", &control.join(",")])
-                .arg(task.file_name())
-                .output()
-                .context("taskset")?;
-            // A thread may have ended meanwhile.
-            ensure!(
-                moved.status.success() || !task.path().exists(),
-                "taskset: {}",
-                String::from_utf8_lossy(&moved.stderr)
+            let moved = machine::move_to(
+                &machine::list(control),
+                "-cp",
+                &task.file_name().to_string_lossy(),
             );
+            // A thread may have ended meanwhile.
+            if task.path().exists() {
+                moved?;
+            }
         }
         Ok(())
     }
@@ -196,8 +198,13 @@ impl Daemon {
 
     /// The same with the API's own objects.
     pub fn apply_objects(&self, objects: Vec<v1::Object>) -> Result<v1::ApplyResponse> {
+        self.apply_for(OWNER, objects)
+    }
+
+    /// The same in somebody's name.
+    pub fn apply_for(&self, owner: &str, objects: Vec<v1::Object>) -> Result<v1::ApplyResponse> {
         let request = v1::ApplyRequest {
-            owner: OWNER.into(),
+            owner: owner.into(),
             objects,
             ..Default::default()
         };
@@ -230,10 +237,18 @@ impl Daemon {
 
     /// What it does in the next `window`.
     pub fn work(&self, window: Duration) -> Result<Work> {
+        self.work_during(|| {
+            std::thread::sleep(window);
+            Ok(())
+        })
+    }
+
+    /// What it does while `something` is done.
+    pub fn work_during(&self, something: impl FnOnce() -> Result<()>) -> Result<Work> {
         let (start, before) = self.statistics()?;
         // A little inside of the counts, with a clock of its own.
         let (clock, ran) = (Instant::now(), self.worker_seconds()?);
-        std::thread::sleep(window);
+        something()?;
         let ran = (self.worker_seconds()? - ran) / clock.elapsed().as_secs_f64();
         let (end, after) = self.statistics()?;
         let ran = (ran / self.workers.len() as f64).min(1.0);
@@ -282,6 +297,13 @@ impl Drop for Daemon {
 }
 
 impl Work {
+    /// Cycles a packet by stage, in a line.
+    pub fn stages(&self) -> String {
+        let busy = self.stages.iter().filter(|(name, _)| name != "idle");
+        let each: Vec<String> = busy.map(|(name, cycles)| format!("{name} {cycles:.0}")).collect();
+        each.join(", ")
+    }
+
     /// Packets a second that would leave if the workers had their CPUs to themselves.
     pub fn undisturbed(&self) -> f64 {
         self.sent / self.ran.max(f64::MIN_POSITIVE)
@@ -312,6 +334,7 @@ impl Work {
             dropped: (book(after).dropped - book(before).dropped) as f64 / seconds,
             ran,
             busy_cycles: grown(|all| all.workers.iter().map(|worker| worker.busy_cycles).sum()) / received,
+            longest_round: longest_round(before, after),
             stages: stages(after)
                 .into_iter()
                 .zip(stages(before))
@@ -319,6 +342,21 @@ impl Work {
                 .collect(),
         }
     }
+}
+
+/// The upper end of the highest class of rounds that grew.
+fn longest_round(before: &v1::GetStatsResponse, after: &v1::GetStatsResponse) -> Duration {
+    let workers = before.workers.iter().zip(&after.workers);
+    let grown = workers.flat_map(|(before, after)| {
+        after.rounds.iter().filter(|class| {
+            let known = before
+                .rounds
+                .iter()
+                .find(|known| known.below_ns == class.below_ns);
+            class.rounds > known.map_or(0, |known| known.rounds)
+        })
+    });
+    Duration::from_nanos(grown.map(|class| class.below_ns).max().unwrap_or(0))
 }
 
 fn toml(settings: &Settings, workers: &[u16], directory: &Path) -> String {
@@ -352,7 +390,8 @@ mod tests {
 
     #[test]
     fn work_is_what_the_books_grew_by() {
-        let books = |received, sent, dropped, busy_cycles| v1::GetStatsResponse {
+        let class = |below_ns, rounds| v1::RoundStats { below_ns, rounds };
+        let books = |received, sent, dropped, busy_cycles, rounds| v1::GetStatsResponse {
             balance: Some(v1::Balance {
                 received,
                 sent,
@@ -361,6 +400,7 @@ mod tests {
             }),
             workers: vec![v1::WorkerStats {
                 busy_cycles,
+                rounds,
                 stages: vec![v1::StageStats {
                     stage: "flow".into(),
                     cycles: busy_cycles / 2,
@@ -371,8 +411,14 @@ mod tests {
             ..Default::default()
         };
         let work = Work::between(
-            &books(1000, 900, 100, 50_000),
-            &books(3000, 2800, 200, 250_000),
+            &books(1000, 900, 100, 50_000, vec![class(1000, 9), class(9000, 1)]),
+            &books(
+                3000,
+                2800,
+                200,
+                250_000,
+                vec![class(1000, 19), class(2000, 1), class(9000, 1)],
+            ),
             Duration::from_millis(500),
             0.5,
         );
@@ -384,6 +430,7 @@ mod tests {
                 dropped: 200.0,
                 ran: 0.5,
                 busy_cycles: 100.0,
+                longest_round: Duration::from_micros(2),
                 stages: vec![("flow".into(), 50.0)],
             }
         );

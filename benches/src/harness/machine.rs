@@ -1,6 +1,7 @@
 //! The machine that figures belong to: processor, clock, kernel, versions, date.
 
 use std::{
+    ffi::OsStr,
     fs,
     process::Command,
     time::{Duration, Instant},
@@ -64,6 +65,21 @@ impl Machine {
         Ok(&self.cpus[..self.cpus.len() - taken])
     }
 
+    /// A program that may use every CPU that this process could at first.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("taskset");
+        command.args(["-c", &list(&self.cpus)]).arg(program);
+        command
+    }
+
+    /// Leaves the CPUs of so many workers to them, with every thread of this process, until what it returns is dropped.
+    pub fn keep_off_workers(&self, workers: usize) -> Result<KeptOff> {
+        move_to(&list(self.control_cpus(workers)?), "-acp", &this_process())?;
+        Ok(KeptOff {
+            all: list(&self.cpus),
+        })
+    }
+
     /// Cycles a packet of a worker that handles so many packets a second.
     pub fn cycles(&self, packets_a_second: f64) -> f64 {
         self.tsc_hz / packets_a_second
@@ -83,6 +99,43 @@ impl Machine {
                 .map_or_else(String::new, |version| format!(", OVS {version}")),
         )
     }
+}
+
+/// This process leaves the workers' CPUs alone.
+#[must_use = "dropping it lets this process use every CPU again"]
+pub struct KeptOff {
+    all: String,
+}
+
+impl Drop for KeptOff {
+    fn drop(&mut self) {
+        // Fewer CPUs than before are no harm to who goes on.
+        let _ = move_to(&self.all, "-acp", &this_process());
+    }
+}
+
+fn this_process() -> String {
+    std::process::id().to_string()
+}
+
+/// Lets a thread (`-cp`), or all of a process (`-acp`), use these CPUs alone.
+pub(super) fn move_to(cpus: &str, option: &str, task: &str) -> Result<()> {
+    let moved = Command::new("taskset")
+        .args([option, cpus, task])
+        .output()
+        .context("taskset")?;
+    ensure!(
+        moved.status.success(),
+        "taskset: {}",
+        String::from_utf8_lossy(&moved.stderr)
+    );
+    Ok(())
+}
+
+/// As the kernel reads it: `0,1,8`.
+pub(super) fn list(cpus: &[u16]) -> String {
+    let cpus: Vec<String> = cpus.iter().map(u16::to_string).collect();
+    cpus.join(",")
 }
 
 /// The counter against the kernel's clock, over a tenth of a second.

@@ -1,12 +1,17 @@
 //! What the benchmarks share: the machine, weftd and its peers as processes, replay files, turns, and the report.
 
+pub mod aims;
+pub mod controller;
 pub mod daemon;
 pub mod dpdk;
+pub mod forwarding;
+pub mod job;
 pub mod machine;
 pub mod ovs;
 pub mod replay;
 pub mod report;
 pub mod search;
+pub mod share;
 pub mod testpmd;
 pub mod threads;
 pub mod turns;

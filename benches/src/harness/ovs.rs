@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use weft_tests::{host, namespace::Namespace, sys, within};
 
 use super::{
-    machine::Machine,
+    machine::{self, Machine},
     replay::{LOCAL, NEIGHBOUR, REMOTE, UPLINK},
 };
 
@@ -23,7 +23,7 @@ const VSWITCHD: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// MiB of hugepages: its pool has 262,144 buffers at most.
-const MEMORY_MIB: u32 = 1024;
+pub const MEMORY_MIB: u32 = 1024;
 /// So many packets of a replay fit its pool.
 pub const MOST_PACKETS: usize = 262_144 - 16_384;
 
@@ -108,7 +108,8 @@ impl Ovs {
         let control_socket = directory.join("switch.ctl");
         let switch = spawn(
             namespace
-                .command(VSWITCHD)
+                .command("taskset")
+                .args(["-c", &machine::list(&machine.cpus), VSWITCHD])
                 .arg(format!("unix:{}", socket.display()))
                 .arg(format!("--unixctl={}", control_socket.display())),
         )?;
@@ -195,6 +196,11 @@ impl Ovs {
         let text = self.appctl(&["dpif-netdev/pmd-stats-show"])?;
         self.pause()?;
         cycles(&text).with_context(|| format!("no packets in\n{text}"))
+    }
+
+    /// Process id of the switch.
+    pub fn process_id(&self) -> u32 {
+        self.switch.id()
     }
 
     /// Packets that came in by the replay, and that left.

@@ -26,6 +26,8 @@ pub const NEIGHBOUR: Mac = [2, 0, 0, 0, 0, 0xcc];
 pub const LOCAL: &str = "198.18.0.1";
 /// The other vRouter's.
 pub const REMOTE: &str = "198.18.0.2";
+/// A third's.
+pub const FURTHER: &str = "198.18.0.3";
 /// Tag of the tenants' frames.
 pub const VLAN: u16 = 100;
 /// VXLAN identifier of their network.

@@ -5,7 +5,7 @@ use std::io::Write;
 use serde::{Deserialize, Serialize};
 use weft_cli::print::table::{Column, Table};
 
-use super::{machine::Machine, turns::Samples};
+use super::{aims, machine::Machine, turns::Samples};
 
 /// weft, as a subject.
 pub const WEFT: &str = "weft";
@@ -173,6 +173,7 @@ impl Report {
             Column::Text("PEER"),
             Column::Number("PEER'S"),
             Column::Number("TIMES BETTER"),
+            Column::Text("AIM"),
         ]);
         let optional = |value: Option<f64>| value.map(figure).unwrap_or_default();
         for record in &self.records {
@@ -188,6 +189,11 @@ impl Report {
                     (Some(ratio), Some(spread)) => format!("{ratio:.2} ± {:.2}", spread / 2.0),
                     _ => String::new(),
                 },
+                match aims::of(record) {
+                    Some(aim) if aim.reached => aim.text,
+                    Some(aim) => format!("{}: short", aim.text),
+                    None => String::new(),
+                },
             ]);
         }
         table.text()
@@ -200,7 +206,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// Four significant digits, for people.
-fn figure(value: f64) -> String {
+pub fn figure(value: f64) -> String {
     let value = rounded(value);
     let digits = match value.abs() {
         small if small < 10.0 => 2,

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, Stdio},
     sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
 };
@@ -11,12 +11,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use weft_tests::{host, sys};
 
-use super::machine::Machine;
+use super::{forwarding::SPARE_BUFFERS, machine::Machine};
 
 /// How long testpmd may take to fill its pool.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Descriptors, caches and what is between two devices.
-const SPARE_BUFFERS: usize = 16_384;
 
 /// How testpmd forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +54,7 @@ impl Testpmd {
     pub fn start(machine: &Machine, file: &Path, packets: usize, room: u16) -> Result<Self> {
         let (control, worker) = (machine.control_cpus(1)?[0], machine.worker_cpus(1)?[0]);
         // Without a terminal its output would wait for a full buffer.
-        let mut command = Command::new("stdbuf");
+        let mut command = machine.command("stdbuf");
         command
             .args(["-oL", "dpdk-testpmd", "--in-memory", "--no-pci", "--no-telemetry"])
             .arg(format!("--lcores={control},{worker}"))
@@ -108,6 +106,11 @@ impl Testpmd {
         // The answer comes when the worker has stopped.
         self.sent()?;
         Ok((after - before) as f64 / (end - start).as_secs_f64())
+    }
+
+    /// Its process id.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Packets that have left so far.

@@ -9,9 +9,11 @@ use weft_tests::{
     host, within,
 };
 
-use super::{CHECKED, job::Job, settings};
+use super::CHECKED;
 use crate::harness::{
     daemon::{Daemon, Settings},
+    forwarding,
+    job::Job,
     machine::Machine,
     replay::{self, Replay},
 };
@@ -33,7 +35,7 @@ pub fn what_leaves_is_right(machine: &Machine, job: Job, replay: &Replay) -> Res
         machine,
         &Settings {
             name: "check".into(),
-            ..settings(replay, CHECKED)
+            ..forwarding::settings(replay, CHECKED)
         },
     )?;
     daemon.apply(&job.configuration(

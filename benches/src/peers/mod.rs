@@ -7,26 +7,24 @@
 //! and its buffer pool does not hold the packets of a million sessions.
 
 mod check;
-mod job;
 
 use std::{cell::RefCell, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-pub use job::Job;
+use weft_tests::host::hugepages_are_free;
 
 use crate::harness::{
-    Bench,
-    daemon::{Daemon, Settings},
+    Bench, forwarding,
+    job::Job,
     ovs::{self, Ovs},
     replay::{Replay, Size, Wrapping},
     report::{Better, WEFT},
+    share::undisturbed,
     testpmd::{Mode, Testpmd},
     turns::{TURNS, in_turns},
 };
 
 const CYCLES: &str = "cycles/packet";
-/// How long weft and OVS may take to see every session of a file.
-const WARM_WITHIN: Duration = Duration::from_secs(120);
 /// How long OVS revalidates and gathers connections after its flows were changed.
 const OVS_WARM: Duration = Duration::from_secs(4);
 /// Packets that are looked at, byte by byte, behind weft.
@@ -48,6 +46,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
         .filter(|case| !bench.options.quick || keeps_when_quick(case))
         .collect();
     ensure!(!cases.is_empty(), "no such case: {:?}", bench.options.cases);
+    let _kept_off = bench.machine.keep_off_workers(1)?;
     // One testpmd and one OVS a file: it is they who take long to start.
     for cases in cases.chunk_by(|one, other| one.replay == other.replay) {
         measure(bench, cases)?;
@@ -103,10 +102,16 @@ struct Peers {
 fn measure(bench: &mut Bench, cases: &[Case]) -> Result<()> {
     let replay = cases[0].replay;
     bench.say(&format!("{} packets of {replay}", replay.packets()));
-    let file = replay.file()?;
-    let room = mbuf_room(&replay);
     let with_ovs =
         replay.packets() <= ovs::MOST_PACKETS && cases.iter().any(|case| case.job.flows().is_some());
+    // weft and testpmd hold the replay, each.
+    let needed =
+        2 * forwarding::memory_mib(&replay, replay.packets()) + if with_ovs { ovs::MEMORY_MIB } else { 0 };
+    if !hugepages_are_free(needed.into()) {
+        bench.say(&format!("left out: {needed} MiB of hugepages are not free"));
+        return Ok(());
+    }
+    let file = replay.file()?;
     let side = match replay.wrapping {
         Wrapping::Tagged => ovs::Side::Tenants,
         Wrapping::Vxlan => ovs::Side::Underlay,
@@ -114,6 +119,7 @@ fn measure(bench: &mut Bench, cases: &[Case]) -> Result<()> {
     if with_ovs && !Ovs::is_installed() {
         bail!("OVS-DPDK is missing: `./dev bench` installs openvswitch-switch-dpdk");
     }
+    let room = forwarding::mbuf_room(&replay);
     let peers = Peers {
         ovs: with_ovs
             .then(|| Ovs::start(&bench.machine, &file, side))
@@ -141,10 +147,7 @@ fn take_turns(bench: &mut Bench, case: &Case, file: &Path, peers: &Peers) -> Res
     } else {
         (Duration::from_millis(100), Duration::from_millis(1000))
     };
-    let source = format!("net_pcap0,rx_pcap={},infinite_rx=1", file.display());
-    let daemon = Daemon::start(&bench.machine, &settings(&case.replay, case.replay.packets()))?;
-    daemon.apply(&case.job.configuration(&source, "net_null0,no-rx=1"))?;
-    warm_up(&daemon, case)?;
+    let daemon = forwarding::start(&bench.machine, case.job, &case.replay, file)?;
     daemon.pause()?;
     let flows = case.job.flows();
     let ovs = peers.ovs.as_ref().zip(flows.as_ref());
@@ -157,40 +160,38 @@ fn take_turns(bench: &mut Bench, case: &Case, file: &Path, peers: &Peers) -> Res
     }
 
     let machine = bench.machine.clone();
-    let mut stages = Vec::new();
+    let worker = machine.worker_cpus(1)?[0];
+    let mut stages = String::new();
     let mut weft = || {
-        let work = daemon.turn(settle, window)?;
+        let work = undisturbed(daemon.process_id(), worker, || daemon.turn(settle, window))?;
         ensure!(
             work.dropped < work.sent / 1000.0,
             "weft dropped {:.0} packets a second beside {:.0} sent",
             work.dropped,
             work.sent
         );
-        stages = work.stages;
+        stages = work.stages();
         Ok(machine.cycles(work.sent))
     };
     let swapped = |mode| {
         let machine = &machine;
-        move || Ok(machine.cycles(peers.testpmd.borrow_mut().turn(mode, settle, window)?))
+        move || {
+            let mut testpmd = peers.testpmd.borrow_mut();
+            let rate = undisturbed(testpmd.process_id(), worker, || {
+                testpmd.turn(mode, settle, window)
+            })?;
+            Ok(machine.cycles(rate))
+        }
     };
     let (mut io, mut swap) = (swapped(Mode::Io), swapped(Mode::Swap));
     let samples = match ovs {
         Some((ovs, _)) => {
-            let mut switch = || ovs.turn(settle, window);
+            let mut switch = || undisturbed(ovs.process_id(), worker, || ovs.turn(settle, window));
             in_turns(TURNS, &mut [&mut weft, &mut io, &mut swap, &mut switch])?
         }
         None => in_turns(TURNS, &mut [&mut weft, &mut io, &mut swap])?,
     };
-    let stages: Vec<String> = stages
-        .iter()
-        .filter(|(name, _)| name != "idle")
-        .map(|(name, cycles)| format!("{name} {cycles:.0}"))
-        .collect();
-    bench.say(&format!(
-        "{}: cycles by weft's own count: {}",
-        case.name,
-        stages.join(", ")
-    ));
+    bench.say(&format!("{}: cycles by weft's own count: {stages}", case.name));
     let names = [Mode::Io.subject(), Mode::Swap.subject(), "ovs-dpdk"];
     let weft = &samples[0];
     let report = &mut bench.report;
@@ -201,32 +202,6 @@ fn take_turns(bench: &mut Bench, case: &Case, file: &Path, peers: &Peers) -> Res
     report.alone(&format!("{}/above-io", case.name), WEFT, CYCLES, &above);
     let rate = weft.map(|cycles| machine.tsc_hz / cycles / 1e6);
     report.alone(&format!("{}/rate", case.name), WEFT, "Mpps", &rate);
-    Ok(())
-}
-
-/// Until every packet of the file has come by twice and no session is new.
-fn warm_up(daemon: &Daemon, case: &Case) -> Result<()> {
-    let expected = if case.job.is_stateful() {
-        case.replay.sessions as u64
-    } else {
-        0
-    };
-    let mut last = (0, u64::MAX);
-    let warm = weft_tests::within(WARM_WITHIN, || {
-        let (_, statistics) = daemon.statistics().ok()?;
-        let received = statistics.balance?.received;
-        let sessions = statistics.tables?.sessions_created;
-        let still = sessions == last.1 && received >= last.0 + 2 * case.replay.packets() as u64;
-        if sessions != last.1 {
-            last = (received, sessions);
-        }
-        still.then_some(())
-    });
-    ensure!(
-        warm.is_some() && last.1 >= expected,
-        "after {WARM_WITHIN:?} weft has {} of {expected} sessions",
-        last.1
-    );
     Ok(())
 }
 
@@ -241,26 +216,6 @@ fn check_ovs(ovs: &Ovs) -> Result<()> {
         "OVS received {received} packets and sent {sent}"
     );
     Ok(())
-}
-
-/// Buffers just large enough: those of a replay lie in memory all at once, and 2 KiB each would measure the memory.
-fn mbuf_room(replay: &Replay) -> u16 {
-    (replay.longest() as u16).next_multiple_of(128)
-}
-
-/// A weftd that holds `packets` of a replay in its pool and all of its sessions.
-fn settings(replay: &Replay, packets: usize) -> Settings {
-    let mbufs = (packets + 16_384) as u32;
-    let room = mbuf_room(replay);
-    // Headers of the pool and of the buffer, headroom; a tenth for how the pool spreads them.
-    let bytes = u64::from(mbufs) * (64 + 128 + 128 + u64::from(room)) * 11 / 10;
-    Settings {
-        memory_mib: 64 + (bytes >> 20) as u32,
-        mbufs,
-        mbuf_room: room,
-        sessions: (replay.sessions as u32 * 5 / 4).max(65_536),
-        ..Settings::default()
-    }
 }
 
 #[cfg(test)]

@@ -19,15 +19,13 @@ use weft_tests::{
     vhost::{FrontEnd, PLAIN, TRANSMIT},
 };
 
-use crate::{
-    harness::{
-        Bench,
-        daemon::{Daemon, Settings},
-        replay::{Replay, Size, Wrapping},
-        report::Better,
-        turns::{Samples, in_turns},
-    },
-    peers::Job,
+use crate::harness::{
+    Bench,
+    daemon::{Daemon, Settings},
+    job::Job,
+    replay::{Replay, Size, Wrapping},
+    report::Better,
+    turns::{Samples, in_turns},
 };
 
 const GUESTS: usize = 1000;

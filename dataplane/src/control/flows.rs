@@ -52,7 +52,7 @@ impl Control {
         let mut workers = Vec::with_capacity(self.shared.workers.len());
         for (index, worker) in self.shared.workers.iter().enumerate() {
             let counters = worker.mailbox.read();
-            for (sum, own) in ports.iter_mut().zip(&counters.ports) {
+            for (sum, own) in ports.iter_mut().zip(counters.ports()) {
                 sum.add(own);
             }
             books.add(&counters.books);
@@ -67,6 +67,11 @@ impl Control {
                 idle_cycles: idle,
                 snapshot: worker.snapshot.load(Ordering::Relaxed),
                 stuck_in: self.stuck_in(index),
+                rounds: counters
+                    .rounds
+                    .classes()
+                    .map(|(below, rounds)| (clock::duration(below), rounds))
+                    .collect(),
                 stages: (0..STAGES.len())
                     .map(|at| (STAGES[at], cycles(at), counters.stage_packets[at]))
                     .collect(),

@@ -7,9 +7,9 @@ use weft_tests::{
     lone::GATEWAY,
 };
 
-use crate::harness::{
+use super::{
     ovs::port,
-    replay::{LOCAL, NEIGHBOUR, REMOTE, UPLINK, VLAN, VNI, Wrapping},
+    replay::{FURTHER, LOCAL, NEIGHBOUR, REMOTE, UPLINK, VLAN, VNI, Wrapping},
 };
 
 /// Label of the tenants' network at the other vRouter.
@@ -64,13 +64,14 @@ impl Job {
 
     /// weft's objects: packets come from the device `source` and leave by the device `sink`.
     pub fn configuration(self, source: &str, sink: &str) -> String {
+        let neighbour = mac(NEIGHBOUR);
         let uplink = |device: &str| {
             format!(
                 "kind: Port\nname: uplink\nspec: {{ethdev: {{device: \"{device}\"}}, vrf: underlay, \
                  mac: \"{}\", mtu: 1600, addresses: [{LOCAL}/24], \
-                 neighbours: [{{address: {REMOTE}, mac: \"{}\"}}]}}\n",
+                 neighbours: [{{address: {REMOTE}, mac: \"{neighbour}\"}}, \
+                 {{address: {FURTHER}, mac: \"{neighbour}\"}}]}}\n",
                 mac(UPLINK),
-                mac(NEIGHBOUR),
             )
         };
         let mut objects = vec![format!(
