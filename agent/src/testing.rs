@@ -176,3 +176,38 @@ pub fn label(name: &str, label: u32, target: Option<v1::TunnelTarget>) -> v1::Ob
 pub fn valid(object: &v1::Object) -> Object {
     Object::from_proto(object).unwrap_or_else(|error| panic!("{object:?}: {error} ({})", error.help))
 }
+
+/// A rule of a policy for every session of its direction, changed by `change`.
+pub fn rule(
+    direction: v1::PolicyDirection,
+    action: v1::PolicyAction,
+    change: impl FnOnce(&mut v1::PolicyRule),
+) -> v1::PolicyRule {
+    let mut rule = v1::PolicyRule {
+        direction: direction as i32,
+        action: action as i32,
+        ..Default::default()
+    };
+    change(&mut rule);
+    rule
+}
+
+/// A policy with its defaults for ingress and egress.
+pub fn policy(name: &str, rules: Vec<v1::PolicyRule>, defaults: [v1::PolicyAction; 2]) -> v1::Object {
+    let [ingress, egress] = defaults;
+    object(
+        name,
+        Spec::Policy(v1::Policy {
+            rules,
+            default_ingress: ingress as i32,
+            default_egress: egress as i32,
+        }),
+    )
+}
+
+/// The port with these policies.
+pub fn with_policies(port: v1::Object, policies: &[&str]) -> v1::Object {
+    with_port(port, |port| {
+        port.policies = policies.iter().map(|policy| policy.to_string()).collect();
+    })
+}

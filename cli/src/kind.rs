@@ -20,7 +20,7 @@ pub struct KindInfo {
 }
 
 /// Every kind, in the order in which one thing needs another.
-pub static KINDS: [KindInfo; 8] = [
+pub static KINDS: [KindInfo; 9] = [
     KindInfo {
         kind: v1::Kind::Vrf,
         title: "Vrf",
@@ -36,6 +36,14 @@ pub static KINDS: [KindInfo; 8] = [
         plural: "networks",
         short: &["net", "nets"],
         field: "network",
+    },
+    KindInfo {
+        kind: v1::Kind::Policy,
+        title: "Policy",
+        singular: "policy",
+        plural: "policies",
+        short: &["pol"],
+        field: "policy",
     },
     KindInfo {
         kind: v1::Kind::Port,
@@ -111,6 +119,7 @@ impl KindInfo {
             Spec::TunnelEndpoint(_) => v1::Kind::TunnelEndpoint,
             Spec::Vni(_) => v1::Kind::Vni,
             Spec::Label(_) => v1::Kind::Label,
+            Spec::Policy(_) => v1::Kind::Policy,
         };
         Self::from_api(kind)
     }

@@ -40,7 +40,7 @@ fn next_hop_needs(hop: Option<&v1::NextHop>) -> Vec<(&'static str, String)> {
 
 fn needs(object: &v1::Object) -> Vec<(&'static str, String)> {
     match object.spec.as_ref().unwrap() {
-        Spec::Vrf(_) | Spec::TunnelEndpoint(_) => Vec::new(),
+        Spec::Vrf(_) | Spec::TunnelEndpoint(_) | Spec::Policy(_) => Vec::new(),
         Spec::Network(network) => vec![("vrf", network.vrf.clone())],
         Spec::Port(port) => {
             let parent = match &port.device {
@@ -48,7 +48,12 @@ fn needs(object: &v1::Object) -> Vec<(&'static str, String)> {
                 Some(_) => None,
                 None => panic!("port {:?} has no device", object.name),
             };
-            parent.into_iter().chain([("vrf", port.vrf.clone())]).collect()
+            let policies = port.policies.iter().map(|policy| ("policy", policy.clone()));
+            parent
+                .into_iter()
+                .chain([("vrf", port.vrf.clone())])
+                .chain(policies)
+                .collect()
         }
         Spec::Route(route) => {
             let mut needs = next_hop_needs(route.next_hop.as_ref());
@@ -79,6 +84,7 @@ fn everything_that_an_example_names_is_described_in_it() {
         &["host-a.yaml"][..],
         &["host-b.yaml"],
         &["host-a.yaml", "service.yaml"],
+        &["host-a.yaml", "policy.yaml"],
     ] {
         let objects = read(files);
         let names = names(&objects);

@@ -96,23 +96,78 @@ fn port() -> impl Strategy<Value = v1::Port> {
             (text(), text()).prop_map(|(address, mac)| v1::Neighbour { address, mac }),
             0..3,
         ),
+        vec(text(), 0..3),
     )
         .prop_map(
-            |(device, vrf, mac, addresses, mtu, packet_mode, trunk, workers, host_interface, neighbours)| {
-                v1::Port {
-                    device,
-                    vrf,
-                    mac,
-                    addresses,
-                    mtu,
-                    packet_mode,
-                    trunk,
-                    workers,
-                    host_interface,
-                    neighbours,
-                }
+            |(
+                device,
+                vrf,
+                mac,
+                addresses,
+                mtu,
+                packet_mode,
+                trunk,
+                workers,
+                host_interface,
+                neighbours,
+                policies,
+            )| v1::Port {
+                device,
+                vrf,
+                mac,
+                addresses,
+                mtu,
+                packet_mode,
+                trunk,
+                workers,
+                host_interface,
+                neighbours,
+                policies,
             },
         )
+}
+
+fn policy() -> impl Strategy<Value = v1::Policy> {
+    let block = || {
+        option::of(
+            (text(), vec(text(), 0..3)).prop_map(|(prefix, except)| v1::AddressBlock { prefix, except }),
+        )
+    };
+    let ports = || {
+        vec(
+            any::<(u32, u32)>().prop_map(|(first, last)| v1::PortRange { first, last }),
+            0..3,
+        )
+    };
+    let rule = (
+        text(),
+        (0..3i32, 0..3i32),
+        text(),
+        (block(), block()),
+        (ports(), ports()),
+        (option::of(any::<u32>()), option::of(any::<u32>())),
+    )
+        .prop_map(
+            |(name, (direction, action), protocol, (remote, local), ports, (icmp_type, icmp_code))| {
+                v1::PolicyRule {
+                    name,
+                    direction,
+                    action,
+                    protocol,
+                    remote,
+                    local,
+                    source_ports: ports.0,
+                    destination_ports: ports.1,
+                    icmp_type,
+                    icmp_code,
+                }
+            },
+        );
+    (vec(rule, 0..3), 0..3i32, 0..3i32).prop_map(|(rules, default_ingress, default_egress)| v1::Policy {
+        rules,
+        default_ingress,
+        default_egress,
+    })
 }
 
 fn target() -> impl Strategy<Value = Option<v1::TunnelTarget>> {
@@ -135,6 +190,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         any::<bool>().prop_map(|packet_mode| Spec::Vrf(v1::Vrf { packet_mode })),
         (text(), vec(subnet, 0..3)).prop_map(|(vrf, subnets)| Spec::Network(v1::Network { vrf, subnets })),
         port().prop_map(Spec::Port),
+        policy().prop_map(Spec::Policy),
         (text(), text(), option::of(next_hop())).prop_map(|(vrf, prefix, next_hop)| Spec::Route(v1::Route {
             vrf,
             prefix,

@@ -79,6 +79,49 @@ fn every_kind_has_its_table() {
 }
 
 #[test]
+fn policies_show_what_they_allowed_and_denied_and_which_rule_it_was() {
+    let world = World::example();
+    world.change(|answers| {
+        let (policy, stats) = objects::policy();
+        answers.objects.push(policy);
+        answers.policies.push(stats);
+        for object in &mut answers.objects {
+            if let ("vm-7", Some(v1::object::Spec::Port(port))) = (&*object.name, &mut object.spec) {
+                port.policies = vec!["guarded".to_owned()];
+            }
+        }
+    });
+    assert_snapshot!(world.run("get policies"), @r#"
+    $ weft get policies
+    NAME     RULES  INGRESS  EGRESS  ALLOWED  DENIED  OWNER  STATE
+    guarded      4  deny     -         1.2 M     435  demo   active
+    "#);
+    assert_snapshot!(world.run("describe policy guarded"), @r#"
+    $ weft describe policy guarded
+    Name:        guarded
+    Kind:        Policy
+    Owner:       demo
+    Generation:  3
+    State:       active
+    Rules:
+      RULE  NAME     DIRECTION  ACTION                SESSIONS                                                                        HITS
+         1  web      ingress    allow                 tcp from 10.0.0.0/8 except 10.1.0.0/16, 10.2.0.0/16 to port 80, 8000-8080  1 234 567
+         2  -        ingress    allow                 icmp type 8 code 0                                                                 2
+         3  no-mail  egress     deny                  tcp from fd00:1::7/128 port 1024-65535 to fd00::/8 port 25                        30
+         4  -        egress     deny                  any                                                                                0
+         -  default  ingress    deny                  all others                                                                       400
+         -  default  egress     next policy, or deny  all others                                                                         5
+    Used by:
+      KIND   COUNT  NAMES
+      ports      1  vm-7
+    "#);
+    let json: serde_json::Value =
+        serde_json::from_str(&world.raw("get policy guarded -o json", "", false).0).unwrap();
+    assert_eq!(json["stats"][0]["rules"][0], 1_234_567);
+    assert_eq!(json["objects"][0]["policy"]["rules"][1]["icmp_type"], 8);
+}
+
+#[test]
 fn get_all_shows_a_table_a_kind_and_filters() {
     let world = World::example();
     assert_snapshot!(world.run("get all --vrf blue"), @r#"

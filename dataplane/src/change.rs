@@ -3,11 +3,11 @@
 //! The caller (weftd's reconciler) hands out the numbers and keeps the names. A batch of changes becomes visible to
 //! each worker at one burst boundary, or, if one of them is refused, not at all.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use ipnet::IpNet;
 use weft_packet::{Label, Mac, VlanId, Vni};
-use weft_table::{NextHopId, PortId, VrfId, WorkerId};
+use weft_table::{NextHopId, PolicyId, PortId, VrfId, WorkerId, policy::RuleSet};
 
 /// One step of a batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +40,10 @@ pub enum Change {
     SetEndpoint(IpAddr),
     /// Refuse them again.
     RemoveEndpoint(IpAddr),
+    /// Adds or replaces a policy; the sessions of every port that has it are judged again.
+    SetPolicy(PolicyId, Arc<RuleSet>),
+    /// Removes a policy; refused while a port has it.
+    RemovePolicy(PolicyId),
 }
 
 /// Settings of a VRF.
@@ -76,6 +80,20 @@ pub struct PortSpec {
     pub host_interface: Option<String>,
     /// Uplinks: neighbours that are known beforehand, neither asked for nor learned.
     pub neighbours: Vec<(IpAddr, Mac)>,
+    /// Which sessions it may have.
+    pub policy: PortPolicy,
+}
+
+/// Which sessions a port may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PortPolicy {
+    /// All of them.
+    #[default]
+    Open,
+    /// None: what it should have is not known yet.
+    Closed,
+    /// Those that the policy allows.
+    Judged(PolicyId),
 }
 
 /// What is behind a port.

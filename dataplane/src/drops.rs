@@ -69,6 +69,8 @@ drop_reasons! {
     TooBig = "too-big": "lower the sender's MTU, or raise that of the way out",
     /// A later fragment where sessions need ports; use packet mode, or larger MTUs.
     Fragment = "fragment": "later fragments have no ports; put the VRF in packet mode or avoid fragments",
+    /// A port's policy does not allow the session.
+    PolicyDenied = "policy-denied": "a rule or default of a port's policy; `weft describe policy` shows their hits",
     /// The flow table is full.
     SessionTableFull = "session-table-full": "raise `sessions` in weftd.toml",
     /// The reply's key is held by another session.

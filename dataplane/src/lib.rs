@@ -99,6 +99,13 @@ impl Dataplane {
         self.control.flows(filter, limit)
     }
 
+    /// How often each decider of each policy decided, in the order of
+    /// [`RuleSet::deciders`](weft_table::policy::RuleSet::deciders): sessions when they are opened, each packet that is
+    /// denied, and each packet where there are no sessions.
+    pub fn policy_hits(&self) -> Vec<(weft_table::PolicyId, Vec<u64>)> {
+        self.control.policy_hits()
+    }
+
     /// What the device of a port says of itself.
     pub fn port_state(&self, port: weft_table::PortId) -> Option<view::PortState> {
         self.control.port_state(port)

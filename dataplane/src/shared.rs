@@ -40,6 +40,8 @@ pub struct Shared {
     pub sessions6: FlowTable<Key6>,
     /// When what sessions depend on last changed.
     pub stamps: Arc<Stamps>,
+    /// When the policy of a port last changed, by [`PortId`].
+    pub port_stamps: Arc<Stamps>,
     /// Packet buffers.
     pub pool: Mempool,
     /// From the workers to the control thread.

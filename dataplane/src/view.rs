@@ -124,6 +124,8 @@ pub enum Ingress {
     Port(PortId),
     /// A tunnel from this underlay address.
     Tunnel(IpAddr),
+    /// A tunnel whose VNI or label leads straight to this port.
+    Direct(PortId),
 }
 
 /// One direction of a session.

@@ -21,6 +21,7 @@ use crate::{
     pipeline::{
         self, Context, Flows,
         burst::Burst,
+        learn::Learner,
         transmit::{self, Transmit},
     },
     polling::{self, Next, Polling, Served},
@@ -74,7 +75,10 @@ impl Worker {
             index,
             shared,
             reader,
-            flows: Flows { v4, v6 },
+            flows: Flows {
+                v4: Learner::new(v4),
+                v6: Learner::new(v6),
+            },
             burst: Box::default(),
             received: Batch::new(),
             transmit: Transmit::default(),
@@ -154,8 +158,8 @@ impl Worker {
         }
         own.polling.store(0, Ordering::Relaxed);
         if packets == 0 || self.rounds.is_multiple_of(SWEEP_EVERY) {
-            sweep(&shared.sessions4, &mut self.flows.v4, now, &shared.timeouts);
-            sweep(&shared.sessions6, &mut self.flows.v6, now, &shared.timeouts);
+            sweep(&shared.sessions4, &mut self.flows.v4.flows, now, &shared.timeouts);
+            sweep(&shared.sessions6, &mut self.flows.v6.flows, now, &shared.timeouts);
         }
         if packets == 0 {
             self.back_off(shared, began);

@@ -8,7 +8,7 @@ use std::{
 
 use weft_dataplane::{
     Config, Dataplane, Timeouts,
-    change::{Change, DeviceSpec, Encapsulation, NextHopSpec, PortSpec, TunnelTarget, VrfSpec},
+    change::{Change, DeviceSpec, Encapsulation, NextHopSpec, PortPolicy, PortSpec, TunnelTarget, VrfSpec},
     drops::Reason,
     view::{Balance, FlowFilter},
 };
@@ -46,6 +46,7 @@ fn port(name: &str, device: DeviceSpec, vrf: VrfId) -> PortSpec {
         workers: Vec::new(),
         host_interface: None,
         neighbours: Vec::new(),
+        policy: PortPolicy::Open,
     }
 }
 

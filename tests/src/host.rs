@@ -222,6 +222,19 @@ impl Host {
         )
     }
 
+    /// Starts `weft` with these arguments and leaves it to its work; what it prints is lost.
+    pub fn begin(&self, arguments: &str) -> Child {
+        let mut command = Command::new(program("weft"));
+        command
+            .arg("--socket")
+            .arg(self.socket())
+            .args(arguments.split_whitespace())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        sys::end_with_us(&mut command).spawn().expect("weft starts")
+    }
+
     /// Runs `weft`, which must succeed, and returns its output.
     pub fn show(&self, arguments: &str) -> String {
         let reply = self.weft(arguments);

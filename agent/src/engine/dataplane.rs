@@ -7,7 +7,7 @@ use weft_dataplane::{
     dpdk::eal::EalError,
     view::{FlowFilter, FlowRecord, PortState, Statistics},
 };
-use weft_table::PortId;
+use weft_table::{PolicyId, PortId};
 
 use super::{Applied, Engine, Refused};
 
@@ -36,6 +36,10 @@ impl Engine for Dataplane {
 
     fn flows(&self, filter: FlowFilter, limit: usize) -> Vec<FlowRecord> {
         Dataplane::flows(self, filter, limit)
+    }
+
+    fn policy_hits(&self) -> Vec<(PolicyId, Vec<u64>)> {
+        Dataplane::policy_hits(self)
     }
 
     fn port_state(&self, port: PortId) -> Option<PortState> {

@@ -4,16 +4,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use ipnet::IpNet;
 use weft_dataplane::{
-    change::{Change, DeviceSpec, NextHopSpec, PortSpec, TunnelTarget, VrfSpec},
+    change::{Change, DeviceSpec, NextHopSpec, PortPolicy, PortSpec, TunnelTarget, VrfSpec},
     view::{FlowFilter, FlowRecord, PortState, PortStatistics, Statistics, TableStatistics},
 };
 use weft_packet::{Label, Mac, VlanId, Vni};
-use weft_table::{NextHopId, PortId, VrfId};
+use weft_table::{NextHopId, PolicyId, PortId, VrfId, policy::RuleSet};
 
 use super::{Applied, Engine, Refused};
 
@@ -28,6 +28,7 @@ pub struct Tables {
     pub vnis: BTreeMap<Vni, TunnelTarget>,
     pub labels: BTreeMap<Label, TunnelTarget>,
     pub endpoints: BTreeSet<IpAddr>,
+    pub policies: BTreeMap<PolicyId, Arc<RuleSet>>,
 }
 
 #[derive(Debug, Default)]
@@ -132,6 +133,15 @@ impl Engine for MemoryEngine {
 
     fn flows(&self, _: FlowFilter, _: usize) -> Vec<FlowRecord> {
         Vec::new()
+    }
+
+    /// Each decider has decided as often as its number says.
+    fn policy_hits(&self) -> Vec<(PolicyId, Vec<u64>)> {
+        self.with(|inner| {
+            let hits = |rules: &RuleSet| (0..rules.deciders() as u64).collect();
+            let policies = inner.tables.policies.iter();
+            policies.map(|(id, rules)| (*id, hits(rules))).collect()
+        })
     }
 
     fn port_state(&self, port: PortId) -> Option<PortState> {
@@ -241,6 +251,15 @@ fn step(tables: &mut Tables, broken: &BTreeSet<String>, change: &Change) -> Resu
                 format!("endpoint {address} is unknown")
             })?;
         }
+        Change::SetPolicy(id, rules) => {
+            tables.policies.insert(*id, rules.clone());
+        }
+        Change::RemovePolicy(id) => {
+            need(tables.policies.remove(id).is_some(), || {
+                format!("policy {id} does not exist")
+            })?;
+            still_whole(tables)?;
+        }
     }
     Ok(())
 }
@@ -255,7 +274,7 @@ fn set_port(
         format!("{:?} does not open: no such device", spec.device)
     })?;
     need(port_is_whole(tables, spec), || {
-        format!("port {id}: its VRF, trunk or parent dangles")
+        format!("port {id}: its VRF, trunk, parent or policy dangles")
     })?;
     if let Some(old) = tables.ports.get(&id) {
         need(old.device == spec.device, || {
@@ -316,7 +335,12 @@ fn port_is_whole(tables: &Tables, spec: &PortSpec) -> bool {
             .is_some_and(|parent| !matches!(parent.device, DeviceSpec::Vlan { .. })),
         _ => true,
     };
+    let policy = match spec.policy {
+        PortPolicy::Judged(id) => tables.policies.contains_key(&id),
+        PortPolicy::Open | PortPolicy::Closed => true,
+    };
     parent
+        && policy
         && tables.vrfs.contains_key(&spec.vrf)
         && spec.trunk.iter().all(|(_, vrf)| tables.vrfs.contains_key(vrf))
 }

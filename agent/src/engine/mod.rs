@@ -11,7 +11,7 @@ use weft_dataplane::{
     change::Change,
     view::{FlowFilter, FlowRecord, PortState, Statistics},
 };
-use weft_table::PortId;
+use weft_table::{PolicyId, PortId};
 
 /// A data plane, as the agent sees it. Every call may block for as long as a grace period takes.
 pub trait Engine: Send + Sync + 'static {
@@ -21,6 +21,8 @@ pub trait Engine: Send + Sync + 'static {
     fn statistics(&self) -> Statistics;
     /// Sessions' directions that match, `limit` at most.
     fn flows(&self, filter: FlowFilter, limit: usize) -> Vec<FlowRecord>;
+    /// How often each decider of each policy decided.
+    fn policy_hits(&self) -> Vec<(PolicyId, Vec<u64>)>;
     /// What a port's device says of itself.
     fn port_state(&self, port: PortId) -> Option<PortState>;
 }

@@ -7,11 +7,12 @@ mod encode;
 pub mod error;
 mod network;
 mod next_hop;
+mod policy;
 mod port;
 pub mod text;
 mod tunnel;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use weft_proto::v1;
 
@@ -19,6 +20,7 @@ pub use encode::Encoder;
 pub use error::FieldError;
 pub use network::{Network, Route, Subnet, Vrf};
 pub use next_hop::{Identifier, Member, NextHop, NextHopGroup};
+pub use policy::{Policy, PolicyRule, protocol_name, protocol_number};
 pub use port::{Device, Port, pci_address};
 pub use text::Name;
 pub use tunnel::{Encapsulation, Label, Target, TunnelEndpoint, Vni};
@@ -41,11 +43,12 @@ pub enum Kind {
     TunnelEndpoint = 6,
     Vni = 7,
     Label = 8,
+    Policy = 9,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Vrf,
         Kind::Network,
         Kind::Port,
@@ -54,6 +57,7 @@ impl Kind {
         Kind::TunnelEndpoint,
         Kind::Vni,
         Kind::Label,
+        Kind::Policy,
     ];
 
     /// The kind with this number in the API.
@@ -72,6 +76,7 @@ impl Kind {
             Kind::TunnelEndpoint => "tunnel_endpoint",
             Kind::Vni => "vni",
             Kind::Label => "label",
+            Kind::Policy => "policy",
         }
     }
 }
@@ -107,7 +112,7 @@ impl Key {
     /// The key in the API's form, checked.
     pub fn from_proto(key: &v1::Key) -> Result<Self, FieldError> {
         let kind = Kind::from_number(key.kind).ok_or_else(|| {
-            let legal = "name one of the kinds: KIND_VRF to KIND_LABEL";
+            let legal = "name one of the kinds: KIND_VRF to KIND_POLICY";
             At::root("kind").error(format!("kind {} is unknown", key.kind), legal)
         })?;
         Ok(Key {
@@ -144,6 +149,8 @@ pub enum Spec {
     TunnelEndpoint(TunnelEndpoint),
     Vni(Vni),
     Label(Label),
+    /// Shared: it may be long.
+    Policy(Arc<Policy>),
 }
 
 impl Spec {
@@ -158,6 +165,7 @@ impl Spec {
             Spec::TunnelEndpoint(_) => Kind::TunnelEndpoint,
             Spec::Vni(_) => Kind::Vni,
             Spec::Label(_) => Kind::Label,
+            Spec::Policy(_) => Kind::Policy,
         }
     }
 
@@ -173,6 +181,7 @@ impl Spec {
             Spec::TunnelEndpoint(endpoint) => Proto::TunnelEndpoint(endpoint.to_proto()),
             Spec::Vni(vni) => Proto::Vni(vni.to_proto()),
             Spec::Label(label) => Proto::Label(label.to_proto()),
+            Spec::Policy(policy) => Proto::Policy(policy.to_proto()),
         }
     }
 
@@ -200,7 +209,7 @@ impl Object {
         let name = text::name(&At::root("name"), &object.name)?;
         let spec = object.spec.as_ref().ok_or_else(|| {
             let help =
-                "fill in one of vrf, network, port, route, next_hop_group, tunnel_endpoint, vni, label";
+                "fill in one of vrf, network, port, route, next_hop_group, tunnel_endpoint, vni, label, policy";
             At::root("spec").error("is missing", help)
         })?;
         use v1::object::Spec as Proto;
@@ -213,6 +222,7 @@ impl Object {
             Proto::TunnelEndpoint(endpoint) => Spec::TunnelEndpoint(TunnelEndpoint::from_proto(endpoint)?),
             Proto::Vni(vni) => Spec::Vni(Vni::from_proto(vni)?),
             Proto::Label(label) => Spec::Label(Label::from_proto(label)?),
+            Proto::Policy(policy) => Spec::Policy(Arc::new(Policy::from_proto(policy)?)),
         };
         Ok(Object {
             key: Key {
@@ -237,6 +247,7 @@ pub fn key_of(object: &v1::Object) -> v1::Key {
         Some(Proto::TunnelEndpoint(_)) => v1::Kind::TunnelEndpoint,
         Some(Proto::Vni(_)) => v1::Kind::Vni,
         Some(Proto::Label(_)) => v1::Kind::Label,
+        Some(Proto::Policy(_)) => v1::Kind::Policy,
     };
     v1::Key {
         kind: kind as i32,

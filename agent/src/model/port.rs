@@ -20,6 +20,8 @@ pub const MTU_MIN: u32 = 576;
 pub const MTU_MAX: u32 = 9500;
 /// Smallest MTU of an IPv6 link (RFC 8200, section 5).
 const MTU_MIN_IPV6: u32 = 1280;
+/// Most policies of a port.
+const POLICIES_MAX: usize = 16;
 /// Most queues (pairs) of a port: what librte_vhost takes.
 pub const QUEUES_MAX: u32 = 128;
 
@@ -46,6 +48,8 @@ pub struct Port {
     pub host_interface: Option<String>,
     /// Uplinks: neighbours that are known beforehand.
     pub neighbours: Vec<(IpAddr, Mac)>,
+    /// Which sessions it may have, in this order; empty: all.
+    pub policies: Vec<Name>,
 }
 
 /// What is behind a port.
@@ -239,6 +243,7 @@ impl Port {
             }
         };
         let neighbours = Self::neighbours(&at.field("neighbours"), uplink, &addresses, &port.neighbours)?;
+        let policies = Self::policies(&at.field("policies"), uplink, &port.policies)?;
         let packet_mode = port.packet_mode;
         Ok(Port {
             device,
@@ -251,7 +256,31 @@ impl Port {
             workers,
             host_interface,
             neighbours,
+            policies,
         })
+    }
+
+    fn policies(at: &At, uplink: bool, texts: &[String]) -> Result<Vec<Name>, FieldError> {
+        if uplink && !texts.is_empty() {
+            return Err(at.error(
+                "are given, but the port is an uplink, which carries the sessions of all tenants",
+                "give the policies to the tenants' ports",
+            ));
+        }
+        if texts.len() > POLICIES_MAX {
+            let message = format!("there are {} policies", texts.len());
+            return Err(at.error(message, format!("at most {POLICIES_MAX} are possible")));
+        }
+        let mut policies: Vec<Name> = Vec::with_capacity(texts.len());
+        for (index, text) in texts.iter().enumerate() {
+            let at = at.index(index);
+            let policy = text::name(&at, text)?;
+            if policies.contains(&policy) {
+                return Err(at.error(format!("\"{policy}\" is listed twice"), "remove one of the two"));
+            }
+            policies.push(policy);
+        }
+        Ok(policies)
     }
 
     fn neighbours(
@@ -370,6 +399,7 @@ impl Port {
             workers: self.workers.iter().map(|worker| u32::from(*worker)).collect(),
             host_interface: self.host_interface.clone().unwrap_or_default(),
             neighbours: self.neighbours.iter().map(neighbour).collect(),
+            policies: self.policies.iter().map(|policy| policy.to_string()).collect(),
         }
     }
 

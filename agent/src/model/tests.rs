@@ -239,6 +239,95 @@ fn ports_that_are_wrong() {
 }
 
 #[test]
+fn policies_that_are_wrong() {
+    use v1::{PolicyAction::*, PolicyDirection::*};
+    let none = [v1::PolicyAction::Unspecified; 2];
+    let with = |change: fn(&mut v1::PolicyRule)| policy("p", vec![rule(Ingress, Allow, change)], none);
+    let block = |prefix: &str, except: &[&str]| {
+        Some(v1::AddressBlock {
+            prefix: prefix.into(),
+            except: except.iter().map(|hole| hole.to_string()).collect(),
+        })
+    };
+    let remote = |prefix: &str, except: &[&str]| {
+        let block = block(prefix, except);
+        policy("p", vec![rule(Ingress, Allow, |rule| rule.remote = block)], none)
+    };
+    let families = |protocol: &str, remote: &str, local: &str| {
+        let local = (!local.is_empty()).then(|| block(local, &[])).flatten();
+        let rule = rule(Egress, Deny, |rule| {
+            (rule.protocol, rule.remote, rule.local) = (protocol.into(), block(remote, &[]), local);
+        });
+        policy("p", vec![rule], none)
+    };
+    let range = |first, last| v1::PortRange { first, last };
+    let ports = |protocol: &str, ports: &[v1::PortRange]| {
+        let rule = rule(Ingress, Allow, |rule| {
+            (rule.protocol, rule.destination_ports) = (protocol.into(), ports.to_vec());
+        });
+        policy("p", vec![rule], none)
+    };
+    let named = |name: &str| rule(Ingress, Allow, |rule| rule.name = name.into());
+    insta::assert_snapshot!(
+        "policies",
+        report(&[
+            with(|rule| rule.direction = 0),
+            with(|rule| rule.direction = 9),
+            with(|rule| rule.action = 0),
+            with(|rule| rule.action = 9),
+            with(|rule| rule.protocol = "tpc".into()),
+            with(|rule| rule.protocol = "256".into()),
+            remote("", &[]),
+            remote("10.0.0.1/8", &[]),
+            remote("10.0.0.0/8", &["10.0.0.0/8"]),
+            remote("10.0.0.0/8", &["10.1.0.0/16", "11.0.0.0/16"]),
+            remote("10.0.0.0/8", &["0.0.0.0/0"]),
+            remote("10.0.0.0/8", &["fd00::/8"]),
+            families("", "10.0.0.0/8", "fd00::/8"),
+            families("icmp", "fd00::/8", ""),
+            families("icmpv6", "10.0.0.0/8", ""),
+            ports("", &[range(80, 0)]),
+            ports("icmp", &[range(80, 0)]),
+            ports("47", &[range(80, 0)]),
+            ports("tcp", &[range(80, 0), range(90, 89)]),
+            ports("udp", &[range(70_000, 0)]),
+            ports("udp", &[range(1, 65_536)]),
+            ports("udp", &vec![range(1, 2); 1025]),
+            with(|rule| (rule.protocol, rule.icmp_type) = ("tcp".into(), Some(8))),
+            with(|rule| rule.icmp_code = Some(0)),
+            with(|rule| (rule.protocol, rule.icmp_type) = ("icmp".into(), Some(256))),
+            with(|rule| {
+                (rule.protocol, rule.icmp_type) = ("icmp".into(), Some(3));
+                rule.icmp_code = Some(999);
+            }),
+            with(|rule| {
+                (rule.protocol, rule.icmp_type) = ("icmp".into(), Some(8));
+                rule.source_ports = vec![v1::PortRange { first: 1, last: 0 }];
+            }),
+            policy("p", vec![named("a"), named("b"), named("a")], none),
+            policy("p", vec![named("A")], none),
+            policy("p", vec![named(""); 10_001], none),
+            object(
+                "p",
+                Proto::Policy(v1::Policy {
+                    default_egress: 7,
+                    ..Default::default()
+                })
+            ),
+            with_policies(tap("p", "red", &[]), &["web", "web"]),
+            with_policies(tap("p", "red", &[]), &["Web"]),
+            with_policies(
+                tap("p", "red", &[]),
+                &[
+                    "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q"
+                ]
+            ),
+            with_policies(uplink("u", "198.18.0.1/24"), &["web"]),
+        ])
+    );
+}
+
+#[test]
 fn what_may_be_left_out_is_filled_in() {
     let port = match valid(&tap("p", "red", &["10.0.0.5/32", "fd00::5"]))
         .spec
@@ -329,6 +418,58 @@ fn text(valid: &'static [&'static str]) -> impl Strategy<Value = String> {
     ]
 }
 
+fn a_policy() -> impl Strategy<Value = v1::Policy> {
+    let block = || {
+        let prefix = text(&["10.0.0.0/8", "fd00::/8", "0.0.0.0/0"]);
+        let holes = text(&["10.1.0.0/16", "10.1.2.0/24", "fd00:1::/32"]);
+        (prefix, proptest::collection::vec(holes, 0..2))
+            .prop_map(|(prefix, except)| v1::AddressBlock { prefix, except })
+    };
+    let ports = || {
+        let port = || prop_oneof![5 => 0..65536u32, 1 => any::<u32>()];
+        let range =
+            (port(), prop_oneof![Just(0), port()]).prop_map(|(first, last)| v1::PortRange { first, last });
+        prop_oneof![3 => Just(Vec::new()), 1 => proptest::collection::vec(range, 1..3)]
+    };
+    let byte = || proptest::option::weighted(0.3, prop_oneof![9 => 0..256u32, 1 => any::<u32>()]);
+    let rule = (
+        text(&["", "", "ping"]),
+        (0..4i32, 0..3i32),
+        text(&[
+            "", "any", "tcp", "udp", "sctp", "icmp", "icmpv6", "icmp6", "47", "6",
+        ]),
+        (
+            proptest::option::weighted(0.4, block()),
+            proptest::option::weighted(0.1, block()),
+        ),
+        (ports(), ports()),
+        (byte(), byte()),
+    )
+        .prop_map(
+            |(name, (direction, action), protocol, (remote, local), ports, (icmp_type, icmp_code))| {
+                v1::PolicyRule {
+                    name,
+                    direction,
+                    action,
+                    protocol,
+                    remote,
+                    local,
+                    source_ports: ports.0,
+                    destination_ports: ports.1,
+                    icmp_type,
+                    icmp_code,
+                }
+            },
+        );
+    (proptest::collection::vec(rule, 0..3), 0..3i32, 0..4i32).prop_map(
+        |(rules, default_ingress, default_egress)| v1::Policy {
+            rules,
+            default_ingress,
+            default_egress,
+        },
+    )
+}
+
 fn any_object() -> impl Strategy<Value = v1::Object> {
     let name = || text(&["red", "vm-7", "a/b.c_d"]);
     let address = || {
@@ -407,9 +548,22 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
                 .prop_map(|(address, mac)| v1::Neighbour { address, mac }),
             0..3,
         ),
+        proptest::collection::vec(name(), 0..3),
     )
         .prop_map(
-            |(device, vrf, mac, addresses, mtu, packet_mode, trunk, workers, host_interface, neighbours)| {
+            |(
+                device,
+                vrf,
+                mac,
+                addresses,
+                mtu,
+                packet_mode,
+                trunk,
+                workers,
+                host_interface,
+                neighbours,
+                policies,
+            )| {
                 Proto::Port(v1::Port {
                     device: Some(device),
                     vrf,
@@ -421,6 +575,7 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
                     workers,
                     host_interface,
                     neighbours,
+                    policies,
                 })
             },
         );
@@ -442,6 +597,7 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
         .prop_map(|to| Some(v1::TunnelTarget { to }))
     };
     let spec = prop_oneof![
+        a_policy().prop_map(Proto::Policy),
         any::<bool>().prop_map(|packet_mode| Proto::Vrf(v1::Vrf { packet_mode })),
         (name(), proptest::collection::vec(subnet, 0..3))
             .prop_map(|(vrf, subnets)| Proto::Network(v1::Network { vrf, subnets })),

@@ -21,12 +21,15 @@ impl Reconciler {
             (Outcome::Deleted, _) => self.nobody_refers_to(id),
             (Outcome::Unchanged, _) | (_, None) => Ok(()),
             (_, Some(spec)) => match spec {
-                Spec::Port(port) => self.check_port(node, port),
+                Spec::Port(port) => self
+                    .check_port(node, port)
+                    .and_then(|()| self.check_policies(node, port)),
                 Spec::Route(_) => self.check_hops(node, |_| "route.next_hop".into()),
                 Spec::NextHopGroup(_) => {
                     self.check_hops(node, |index| format!("next_hop_group.members[{index}].next_hop"))
                 }
                 Spec::TunnelEndpoint(endpoint) => self.check_endpoint(id, endpoint.encapsulation),
+                Spec::Policy(policy) => self.check_policy(node, policy),
                 Spec::Vrf(_) | Spec::Network(_) | Spec::Vni(_) | Spec::Label(_) => Ok(()),
             },
         }
@@ -38,13 +41,14 @@ impl Reconciler {
             // Only its settings are gone; the VRF stays.
             return Ok(());
         }
-        // Next hops stand for those that lead there, host routes for their port, which names the VRF itself.
+        // Next hops stand for those that lead there, policies for the ports that have them together, host routes for their
+        // port, which names the VRF itself.
         let mut users = HashSet::new();
         for user in node.users.iter() {
             match &self.graph[user].identity {
                 Identity::Object(_) => drop(users.insert(user)),
                 Identity::Hosts(_) => {}
-                Identity::Hop(_) => users.extend(self.graph[user].users.iter()),
+                Identity::Hop(_) | Identity::PolicySet(_) => users.extend(self.graph[user].users.iter()),
             }
         }
         if users.is_empty() {

@@ -1,6 +1,7 @@
 //! The graph of what names what.
 //!
-//! A node is an object, a next hop that routes and groups share, or the host routes that a port's addresses become. An
+//! A node is an object, a next hop that routes and groups share, the policies that a port has together (which ports
+//! share, too), or the host routes that a port's addresses become. An
 //! object that others name and that does not exist (yet) has a node too, so that it is found when it appears.
 
 use std::{hash::Hash, sync::Arc};
@@ -8,7 +9,7 @@ use std::{hash::Hash, sync::Arc};
 use hashbrown::{Equivalent, HashMap};
 use smallvec::SmallVec;
 
-use super::plan::Resource;
+use super::{numbers::Space, plan::Resource};
 use crate::model::{Key, Kind, Name, NextHop, Port, Spec, UNDERLAY};
 
 /// A place in the graph.
@@ -22,6 +23,8 @@ pub enum Identity {
     Object(Key),
     /// A next hop, one for all that lead there.
     Hop(Arc<NextHop>),
+    /// The policies with these names, one after the other; one for all ports that have them.
+    PolicySet(Arc<[Name]>),
     /// The addresses behind the port with this name.
     Hosts(Name),
 }
@@ -42,7 +45,7 @@ pub struct Held {
 pub struct Need {
     /// The node that is named.
     pub node: NodeId,
-    /// A group's member, a trunk's VLAN.
+    /// A group's member, a trunk's VLAN, a port's policies.
     pub soft: bool,
     /// Where the edge stands among the users of that node.
     pub(super) place: u32,
@@ -80,7 +83,7 @@ impl Users {
 pub struct Node {
     pub identity: Identity,
     pub held: Option<Box<Held>>,
-    /// VRF, port or next-hop number.
+    /// VRF, port, next-hop or policy number.
     pub number: Option<u32>,
     /// In the fixed order that `needs_of` gives.
     pub needs: Needs,
@@ -137,6 +140,7 @@ pub struct Graph {
     free: Vec<NodeId>,
     objects: HashMap<Key, NodeId>,
     hops: HashMap<Arc<NextHop>, NodeId>,
+    policy_sets: HashMap<Arc<[Name]>, NodeId>,
     hosts: HashMap<Name, NodeId>,
     /// Nodes that may have lost their last reason to be there.
     orphans: Vec<NodeId>,
@@ -228,6 +232,18 @@ impl Graph {
         (id, true)
     }
 
+    /// The node of these policies and whether it is new: then the caller gives it number and needs.
+    pub fn policy_set(&mut self, policies: &[Name]) -> (NodeId, bool) {
+        if let Some(id) = self.policy_sets.get(policies) {
+            return (*id, false);
+        }
+        let policies: Arc<[Name]> = policies.into();
+        let id = self.insert(Identity::PolicySet(policies.clone()));
+        self.policy_sets.insert(policies, id);
+        self.orphans.push(id);
+        (id, true)
+    }
+
     /// The node of the port's host routes.
     pub fn hosts(&mut self, port: &Name) -> NodeId {
         if let Some(id) = self.hosts.get(port) {
@@ -282,8 +298,8 @@ impl Graph {
     }
 
     /// Frees nodes that hold no object, are named by nothing and have nothing in the data plane. Calls `freed` with
-    /// each of them, and with its number if it is a next hop.
-    pub fn collect(&mut self, mut freed: impl FnMut(NodeId, Option<u32>)) {
+    /// each of them, and with its number if nobody but the graph knows it.
+    pub fn collect(&mut self, mut freed: impl FnMut(NodeId, Option<(Space, u32)>)) {
         while let Some(id) = self.orphans.pop() {
             let Some(node) = self.slot(id) else {
                 continue;
@@ -298,7 +314,14 @@ impl Graph {
                 let number = match &node.identity {
                     Identity::Object(key) => self.objects.remove(key).and(None),
                     Identity::Hosts(port) => self.hosts.remove(port).and(None),
-                    Identity::Hop(hop) => self.hops.remove(&**hop).and(node.number),
+                    Identity::Hop(hop) => {
+                        let number = self.hops.remove(&**hop).and(node.number);
+                        number.map(|number| (Space::Hop, number))
+                    }
+                    Identity::PolicySet(policies) => {
+                        let number = self.policy_sets.remove(policies).and(node.number);
+                        number.map(|number| (Space::Policy, number))
+                    }
                 };
                 freed(id, number);
                 self.free.push(id);

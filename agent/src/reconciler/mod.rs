@@ -14,6 +14,7 @@ mod needs;
 mod numbers;
 mod output;
 pub mod plan;
+mod policies;
 mod settle;
 mod stage;
 mod status;
@@ -30,6 +31,7 @@ pub use graph::{Held, NodeId};
 use needs::RANKS;
 use numbers::{Numbers, Space};
 use plan::{Installed, Order, Resource, Step, Wanted};
+pub use policies::{Decider, Part};
 pub use stage::{Outcome, Staged};
 pub use status::{State, Status};
 
@@ -152,11 +154,14 @@ impl Reconciler {
             })
             .collect();
         for resource in self.installed.resources() {
-            if let Resource::NextHop(hop) = resource {
-                // A number that names another next hop now must not be used before that one is gone.
-                fresh.numbers.reserve(Space::Hop, hop.0);
-                fresh.retired.push((Space::Hop, hop.0));
-            }
+            let (space, number) = match resource {
+                Resource::NextHop(hop) => (Space::Hop, hop.0),
+                Resource::Policy(policy) => (Space::Policy, policy.0),
+                _ => continue,
+            };
+            // A number that names another one now must not be used before that one is gone.
+            fresh.numbers.reserve(space, number);
+            fresh.retired.push((space, number));
         }
         fresh.installed = self.installed;
         fresh
@@ -263,8 +268,8 @@ impl Reconciler {
     fn collect(&mut self) {
         self.graph.collect(|id, number| {
             self.failing.remove(&id);
-            if let Some(number) = number {
-                self.numbers.give_back(Space::Hop, number);
+            if let Some((space, number)) = number {
+                self.numbers.give_back(space, number);
             }
         });
     }
@@ -304,14 +309,14 @@ impl Reconciler {
     }
 
     /// The object that stands behind a node: itself, the port of host routes, or the first of `candidates` that uses
-    /// the next hop.
+    /// the next hop or the policies.
     pub fn object_behind(&self, id: NodeId, candidates: impl Fn(NodeId) -> bool) -> NodeId {
         let owner = |id: NodeId| match &self.graph[id].identity {
             Identity::Hosts(port) => self.graph.find(Kind::Port, port).unwrap_or(id),
             _ => id,
         };
         match &self.graph[id].identity {
-            Identity::Hop(_) => {
+            Identity::Hop(_) | Identity::PolicySet(_) => {
                 let mut users: Vec<NodeId> = self.graph[id].users.iter().map(owner).collect();
                 users.sort_unstable();
                 users.into_iter().find(|user| candidates(*user)).unwrap_or(id)
@@ -325,6 +330,7 @@ impl Reconciler {
         match &self.graph[id].identity {
             Identity::Object(key) => key.to_string(),
             Identity::Hop(hop) => format!("next hop {hop:?}"),
+            Identity::PolicySet(policies) => format!("policies {}", policies.join(", ")),
             Identity::Hosts(port) => format!("addresses of port \"{port}\""),
         }
     }

@@ -2,15 +2,18 @@
 
 use smallvec::smallvec;
 
-use super::graph::{Graph, Identity, Need, Needs, NodeId};
+use super::{
+    graph::{Graph, Identity, Need, Needs, NodeId},
+    numbers::Space,
+};
 use crate::model::{Device, Kind, Name, NextHop, Port, Spec, Target};
 
 /// Draws the graph's edges; new next hops get their number from `number`.
 pub struct Edges<'a> {
     pub graph: &'a mut Graph,
-    /// Hands out a next hop's number.
-    pub number: &'a mut dyn FnMut() -> Option<u32>,
-    /// Called with each next hop that gained its first user or is new: it has to be settled.
+    /// Hands out the number of a next hop or of policies.
+    pub number: &'a mut dyn FnMut(Space) -> Option<u32>,
+    /// Called with each of these that gained its first user or is new: it has to be settled.
     pub stirred: &'a mut dyn FnMut(NodeId),
 }
 
@@ -26,7 +29,7 @@ impl Edges<'_> {
         }
         let (node, new) = self.graph.hop(hop);
         if new {
-            let number = (self.number)();
+            let number = (self.number)(Space::Hop);
             let needs = self.of_hop(hop);
             self.graph[node].number = number;
             self.graph.connect(node, needs);
@@ -35,6 +38,25 @@ impl Edges<'_> {
             (self.stirred)(node);
         }
         Need::new(node, false)
+    }
+
+    /// The shared node of a port's policies. A port can be without them: then it has no sessions.
+    fn policies(&mut self, policies: &[Name]) -> Option<Need> {
+        if policies.is_empty() {
+            return None;
+        }
+        let (node, new) = self.graph.policy_set(policies);
+        if new {
+            let number = (self.number)(Space::Policy);
+            let needs = policies.iter().map(|policy| self.hard(Kind::Policy, policy));
+            let needs = needs.collect();
+            self.graph[node].number = number;
+            self.graph.connect(node, needs);
+        }
+        if self.graph[node].users.is_empty() {
+            (self.stirred)(node);
+        }
+        Some(Need::new(node, true))
     }
 
     fn of_hop(&mut self, hop: &NextHop) -> Needs {
@@ -52,15 +74,15 @@ impl Edges<'_> {
         }
     }
 
-    /// What the object names: for a port its VRF, its parent and the VRFs of its trunk; for a network and a route the
-    /// VRF and the next hop; for a group its members; for a VNI or label the target.
+    /// What the object names: for a port its VRF, its parent, the VRFs of its trunk and its policies; for a network and a
+    /// route the VRF and the next hop; for a group its members; for a VNI or label the target.
     pub fn of_spec(&mut self, spec: &Spec) -> Needs {
         let target = |edges: &mut Self, target: &Target| match target {
             Target::Vrf(vrf) => smallvec![edges.hard(Kind::Vrf, vrf)],
             Target::Port(port) => smallvec![edges.hard(Kind::Port, port)],
         };
         match spec {
-            Spec::Vrf(_) | Spec::TunnelEndpoint(_) => Needs::new(),
+            Spec::Vrf(_) | Spec::TunnelEndpoint(_) | Spec::Policy(_) => Needs::new(),
             Spec::Network(network) => {
                 smallvec![self.hard(Kind::Vrf, &network.vrf), self.hop(&NextHop::Receive)]
             }
@@ -85,6 +107,7 @@ impl Edges<'_> {
                         ..self.hard(Kind::Vrf, vrf)
                     });
                 }
+                needs.extend(self.policies(&port.policies));
                 needs
             }
         }
@@ -106,7 +129,7 @@ pub fn rank(graph: &Graph, id: NodeId) -> usize {
     let node = &graph[id];
     match &node.identity {
         Identity::Object(key) => match key.kind {
-            Kind::Vrf | Kind::TunnelEndpoint => 0,
+            Kind::Vrf | Kind::TunnelEndpoint | Kind::Policy => 0,
             Kind::Port
                 if matches!(
                     node.port(),
@@ -116,16 +139,17 @@ pub fn rank(graph: &Graph, id: NodeId) -> usize {
                     })
                 ) =>
             {
-                2
+                3
             }
-            Kind::Port => 1,
-            Kind::NextHopGroup => 4,
-            Kind::Network | Kind::Route | Kind::Vni | Kind::Label => 5,
+            Kind::Port => 2,
+            Kind::NextHopGroup => 5,
+            Kind::Network | Kind::Route | Kind::Vni | Kind::Label => 6,
         },
-        Identity::Hop(_) => 3,
-        Identity::Hosts(_) => 5,
+        Identity::PolicySet(_) => 1,
+        Identity::Hop(_) => 4,
+        Identity::Hosts(_) => 6,
     }
 }
 
 /// How many ranks there are.
-pub const RANKS: usize = 6;
+pub const RANKS: usize = 7;

@@ -1,4 +1,4 @@
-//! Hands out the numbers by which the data plane knows VRFs, ports and next hops.
+//! Hands out the numbers by which the data plane knows VRFs, ports, next hops and policies.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -11,6 +11,8 @@ pub enum Space {
     Port,
     /// Next hops and groups.
     Hop,
+    /// Policies, and what they are together.
+    Policy,
 }
 
 /// The numbers of one space: the lowest free one first, so that tables stay dense.
@@ -63,6 +65,7 @@ pub struct Numbers {
     vrfs: Pool,
     ports: Pool,
     hops: Pool,
+    policies: Pool,
 }
 
 impl Default for Numbers {
@@ -71,6 +74,7 @@ impl Default for Numbers {
             vrfs: Pool::new(1, weft_table::VrfId::MAX as u32),
             ports: Pool::new(0, u32::from(u16::MAX)),
             hops: Pool::new(0, u32::MAX),
+            policies: Pool::new(0, u32::from(u16::MAX)),
         }
     }
 }
@@ -81,6 +85,7 @@ impl Numbers {
             Space::Vrf => &mut self.vrfs,
             Space::Port => &mut self.ports,
             Space::Hop => &mut self.hops,
+            Space::Policy => &mut self.policies,
         }
     }
 

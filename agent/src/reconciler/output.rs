@@ -1,15 +1,18 @@
 //! What a node puts into the data plane: numbers instead of names.
 
+use std::sync::Arc;
+
 use smallvec::{SmallVec, smallvec};
 use weft_dataplane::change::{
-    DeviceSpec, Encapsulation as Header, MemberSpec, NextHopSpec, PortSpec, TunnelTarget, VrfSpec,
+    DeviceSpec, Encapsulation as Header, MemberSpec, NextHopSpec, PortPolicy, PortSpec, TunnelTarget, VrfSpec,
 };
 use weft_packet::Label;
-use weft_table::{NextHopId, PortId, VrfId, WorkerId};
+use weft_table::{NextHopId, PolicyId, PortId, VrfId, WorkerId};
 
 use super::{
     graph::{Graph, Identity, Node, NodeId},
     plan::{Resource, Value},
+    policies,
 };
 use crate::model::{Device, Encapsulation, Identifier, NextHop, Port, Spec, Target, TunnelEndpoint};
 
@@ -41,6 +44,14 @@ pub fn of(graph: &Graph, id: NodeId) -> Option<Outputs> {
                 of_hop(graph, node, hop)
             };
             value.map(|spec| smallvec![(Resource::NextHop(number), Value::NextHop(Box::new(spec)))])
+        }
+        Identity::PolicySet(policies) => {
+            let number = PolicyId(node.number?);
+            if node.users.is_empty() {
+                return None;
+            }
+            let rules = policies::compose(graph, policies)?.compile();
+            Some(smallvec![(Resource::Policy(number), Value::Policy(Arc::new(rules)))])
         }
         Identity::Hosts(port) => {
             // Without needs the port has no address any more, or is gone.
@@ -92,6 +103,8 @@ fn of_object(graph: &Graph, node: &Node, name: &str, spec: &Spec) -> Option<Outp
         }
         Spec::Vni(vni) => smallvec![(Resource::Vni(vni.vni), target(graph, node, &vni.target)?)],
         Spec::Label(label) => smallvec![(Resource::Label(label.label), target(graph, node, &label.target)?)],
+        // It is in the data plane by the ports that have it.
+        Spec::Policy(_) => SmallVec::new(),
     })
 }
 
@@ -133,7 +146,8 @@ fn target(graph: &Graph, node: &Node, target: &Target) -> Option<Value> {
 }
 
 fn of_port(graph: &Graph, node: &Node, name: &str, port: &Port) -> Option<PortSpec> {
-    let trunk_at = node.needs.len() - port.trunk.len();
+    let policies = usize::from(!port.policies.is_empty());
+    let trunk_at = node.needs.len() - port.trunk.len() - policies;
     let device = match &port.device {
         Device::Ethdev { device, queues } => DeviceSpec::Ethdev {
             device: device.clone(),
@@ -186,10 +200,23 @@ fn of_port(graph: &Graph, node: &Node, name: &str, port: &Port) -> Option<PortSp
         mtu: port.mtu,
         packet_mode: port.packet_mode,
         trunk: vlans.zip(&node.needs[trunk_at..]).filter_map(known).collect(),
+        policy: policy_of(graph, node, port),
         workers: port.workers.iter().map(|worker| WorkerId(*worker)).collect(),
         host_interface: port.host_interface.clone(),
         neighbours: port.neighbours.clone(),
     })
+}
+
+/// A port whose policies are not all there has no session, whatever it had before.
+fn policy_of(graph: &Graph, node: &Node, port: &Port) -> PortPolicy {
+    if port.policies.is_empty() {
+        return PortPolicy::Open;
+    }
+    let set = node.needs.last().map(|need| &graph[need.node]);
+    match set.filter(|set| set.active).and_then(|set| set.number) {
+        Some(number) => PortPolicy::Judged(PolicyId(number)),
+        None => PortPolicy::Closed,
+    }
 }
 
 fn of_hop(graph: &Graph, node: &Node, hop: &NextHop) -> Option<NextHopSpec> {

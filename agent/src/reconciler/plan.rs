@@ -3,13 +3,13 @@
 //! The order lets the data plane check each step by itself: what is named is set before what names it, and removed
 //! after it. Workers see none of the steps, only the whole.
 
-use std::{borrow::Cow, net::IpAddr, path::PathBuf};
+use std::{borrow::Cow, net::IpAddr, path::PathBuf, sync::Arc};
 
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 use weft_dataplane::change::{Change, DeviceSpec, NextHopSpec, PortSpec, TunnelTarget, VrfSpec};
 use weft_packet::{Label, VlanId, Vni};
-use weft_table::{NextHopId, PortId, VrfId};
+use weft_table::{NextHopId, PolicyId, PortId, VrfId, policy::RuleSet};
 
 use super::graph::NodeId;
 
@@ -24,6 +24,7 @@ pub enum Resource {
     Route(VrfId, IpNet),
     Vni(Vni),
     Label(Label),
+    Policy(PolicyId),
 }
 
 /// What it holds there.
@@ -36,6 +37,7 @@ pub enum Value {
     NextHop(Box<NextHopSpec>),
     Route(NextHopId),
     Target(TunnelTarget),
+    Policy(Arc<RuleSet>),
 }
 
 /// What is wanted of a resource, and by whom.
@@ -73,6 +75,7 @@ impl Step {
             (Resource::Route(vrf, prefix), Some(Value::Route(hop))) => Change::SetRoute(vrf, prefix, *hop),
             (Resource::Vni(vni), Some(Value::Target(target))) => Change::SetVni(vni, *target),
             (Resource::Label(label), Some(Value::Target(target))) => Change::SetLabel(label, *target),
+            (Resource::Policy(id), Some(Value::Policy(rules))) => Change::SetPolicy(id, rules.clone()),
             (Resource::Endpoint(address), Some(_)) => Change::SetEndpoint(address),
             (Resource::Vrf(id), _) => Change::RemoveVrf(id),
             (Resource::Port(id), _) => Change::RemovePort(id),
@@ -80,6 +83,7 @@ impl Step {
             (Resource::Route(vrf, prefix), _) => Change::RemoveRoute(vrf, prefix),
             (Resource::Vni(vni), _) => Change::RemoveVni(vni),
             (Resource::Label(label), _) => Change::RemoveLabel(label),
+            (Resource::Policy(id), _) => Change::RemovePolicy(id),
             (Resource::Endpoint(address), None) => Change::RemoveEndpoint(address),
         }
     }
@@ -167,6 +171,7 @@ pub(super) enum Order {
     RemoveTakenSubinterface,
     RemoveTakenPort,
     SetVrf,
+    SetPolicy,
     /// Before new ports: a changed port may give up a VLAN or interface that a new one takes.
     ChangePort,
     AddPort,
@@ -181,6 +186,7 @@ pub(super) enum Order {
     RemoveEndpoint,
     RemoveSubinterface,
     RemovePort,
+    RemovePolicy,
     RemoveVrf,
 }
 
@@ -191,6 +197,7 @@ fn order(resource: &Resource, value: Option<&Value>, old: Option<&Value>) -> Ord
     match (resource, value) {
         (Resource::Vni(_) | Resource::Label(_) | Resource::Route(..), None) => Order::RemoveUsers,
         (Resource::Vrf(_), Some(_)) => Order::SetVrf,
+        (Resource::Policy(_), Some(_)) => Order::SetPolicy,
         (Resource::Port(_), Some(new)) if subinterface(new) => Order::SetSubinterface,
         (Resource::Port(_), Some(_)) if old.is_some() => Order::ChangePort,
         (Resource::Port(_), Some(_)) => Order::AddPort,
@@ -204,6 +211,7 @@ fn order(resource: &Resource, value: Option<&Value>, old: Option<&Value>) -> Ord
         (Resource::Endpoint(_), None) => Order::RemoveEndpoint,
         (Resource::Port(_), None) if old.is_some_and(subinterface) => Order::RemoveSubinterface,
         (Resource::Port(_), None) => Order::RemovePort,
+        (Resource::Policy(_), None) => Order::RemovePolicy,
         (Resource::Vrf(_), None) => Order::RemoveVrf,
     }
 }

@@ -275,7 +275,7 @@ impl Reconciler {
         let (numbers, mut new_hops) = (&mut self.numbers, Vec::new());
         let mut edges = Edges {
             graph: &mut self.graph,
-            number: &mut || numbers.take(Space::Hop),
+            number: &mut |space| numbers.take(space),
             stirred: &mut |hop| new_hops.push(hop),
         };
         let needs = edges.of_spec(&held.spec);
@@ -288,7 +288,10 @@ impl Reconciler {
         if let Spec::Route(route) = &mut held.spec {
             self.share(route, &needs);
         }
-        let value_matters = matches!(held.spec, Spec::Port(_) | Spec::TunnelEndpoint(_));
+        let value_matters = matches!(
+            held.spec,
+            Spec::Port(_) | Spec::TunnelEndpoint(_) | Spec::Policy(_)
+        );
         self.graph.connect(id, needs);
         self.claims.take(&self.graph, id, &key.name, &held.spec);
         self.graph[id].held = Some(held);

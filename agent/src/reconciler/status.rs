@@ -60,7 +60,14 @@ pub fn of(graph: &Graph, id: NodeId) -> Status {
             .needs
             .iter()
             .filter(|need| need.soft == soft && !graph[need.node].active);
-        let mut reasons: Vec<String> = needs.map(|need| reason(graph, need.node)).collect();
+        let mut reasons: Vec<String> = needs
+            .map(|need| match graph[need.node].identity {
+                Identity::PolicySet(_) => {
+                    format!("no session is allowed: {}", reason(graph, need.node))
+                }
+                _ => reason(graph, need.node),
+            })
+            .collect();
         reasons.sort();
         reasons.dedup();
         reasons.join("; ")

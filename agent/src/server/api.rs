@@ -244,6 +244,23 @@ impl Weft for Api {
         let statistics = self.engine(|engine| engine.statistics()).await?;
         Ok(Response::new(stats::response(&statistics, &self.writer.names())))
     }
+
+    async fn get_policy_stats(
+        &self,
+        request: Request<v1::GetPolicyStatsRequest>,
+    ) -> Result<Response<v1::GetPolicyStatsResponse>, Status> {
+        let name = optional_name("name", &request.into_inner().name)?;
+        let policies = self
+            .writer
+            .policies(name.clone())
+            .await
+            .map_err(convert::unavailable)?;
+        if let (Some(name), true) = (name, policies.rules.is_empty()) {
+            return Err(Status::not_found(format!("policy \"{name}\" does not exist")));
+        }
+        let hits = self.engine(|engine| engine.policy_hits()).await?;
+        Ok(Response::new(stats::policies(policies, &hits)))
+    }
 }
 
 /// The batch, and what its results will be about.

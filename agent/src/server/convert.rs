@@ -111,6 +111,7 @@ fn gone(key: &Key) -> v1::Object {
         Kind::TunnelEndpoint => Proto::TunnelEndpoint(Default::default()),
         Kind::Vni => Proto::Vni(Default::default()),
         Kind::Label => Proto::Label(Default::default()),
+        Kind::Policy => Proto::Policy(Default::default()),
     };
     v1::Object {
         name: key.name.to_string(),

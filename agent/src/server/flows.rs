@@ -4,7 +4,7 @@ use weft_dataplane::view::{FlowFilter, FlowRecord, Ingress};
 use weft_proto::v1;
 
 use crate::{
-    model::{FieldError, error::At},
+    model::{FieldError, error::At, protocol_name, protocol_number},
     reconciler::Names,
 };
 
@@ -58,26 +58,6 @@ fn prefix(text: &str) -> Option<ipnet::IpNet> {
     prefix.ok().map(|prefix: ipnet::IpNet| prefix.trunc())
 }
 
-fn protocol_number(text: &str) -> Option<u8> {
-    match text {
-        "icmp" => Some(1),
-        "tcp" => Some(6),
-        "udp" => Some(17),
-        "icmpv6" | "icmp6" => Some(58),
-        number => number.parse().ok(),
-    }
-}
-
-fn protocol_name(number: u8) -> String {
-    match number {
-        1 => "icmp".into(),
-        6 => "tcp".into(),
-        17 => "udp".into(),
-        58 => "icmpv6".into(),
-        number => number.to_string(),
-    }
-}
-
 /// A flow, with names for numbers.
 pub fn flow(flow: &FlowRecord, names: &Names) -> v1::Flow {
     let ingress = match flow.ingress {
@@ -85,6 +65,10 @@ pub fn flow(flow: &FlowRecord, names: &Names) -> v1::Flow {
             .ports
             .get(&port)
             .map_or_else(|| format!("port {port}"), |name| name.to_string()),
+        Ingress::Direct(port) => names.ports.get(&port).map_or_else(
+            || format!("tunnel to port {port}"),
+            |name| format!("tunnel to {name}"),
+        ),
         Ingress::Tunnel(remote) => names
             .endpoints
             .get(&remote)

@@ -1,9 +1,16 @@
 //! Statistics in the API's form.
 
+use std::collections::BTreeMap;
+
 use weft_dataplane::{drops::Reason, view::Statistics};
 use weft_proto::v1;
+use weft_table::{PolicyId, policy::Direction};
 
-use crate::reconciler::Names;
+use crate::{
+    model::Name,
+    reconciler::{Names, Part},
+    writer::Policies,
+};
 
 fn drops(drops: &[(Reason, u64)]) -> Vec<v1::DropCount> {
     let count = |(reason, packets): &(Reason, u64)| v1::DropCount {
@@ -83,5 +90,39 @@ pub fn response(statistics: &Statistics, names: &Names) -> v1::GetStatsResponse 
             dropped: balance.dropped,
             held: balance.held,
         }),
+    }
+}
+
+/// How often each part of each policy decided, over all ports that have it.
+pub fn policies(policies: Policies, hits: &[(PolicyId, Vec<u64>)]) -> v1::GetPolicyStatsResponse {
+    let empty = |(name, rules): (Name, usize)| {
+        let stats = v1::PolicyStats {
+            name: name.to_string(),
+            rules: vec![0; rules],
+            ..Default::default()
+        };
+        (name, stats)
+    };
+    let mut sums: BTreeMap<Name, v1::PolicyStats> = policies.rules.into_iter().map(empty).collect();
+    for (id, deciders) in &policies.deciders {
+        let Some((_, hits)) = hits.iter().find(|(known, _)| known == id) else {
+            continue;
+        };
+        for (decider, hits) in deciders.iter().zip(hits) {
+            let Some(stats) = sums.get_mut(&decider.policy) else {
+                continue;
+            };
+            let sum = match decider.part {
+                Part::Rule(place) => stats.rules.get_mut(place),
+                Part::Default(Direction::Ingress) => Some(&mut stats.default_ingress),
+                Part::Default(Direction::Egress) => Some(&mut stats.default_egress),
+            };
+            if let Some(sum) = sum {
+                *sum += hits;
+            }
+        }
+    }
+    v1::GetPolicyStatsResponse {
+        policies: sums.into_values().collect(),
     }
 }

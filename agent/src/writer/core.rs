@@ -7,6 +7,7 @@ use std::{
 
 use hashbrown::HashMap;
 use tracing::{error, info, warn};
+use weft_table::PolicyId;
 
 use super::{
     events::{Subscribers, Watcher},
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     engine::{Applied, Engine},
     model::{Key, Kind, Name, Spec, UNDERLAY, Vrf},
-    reconciler::{Held, Names, NodeId, Reconciler, State, Status},
+    reconciler::{Decider, Held, Names, NodeId, Reconciler, State, Status},
     store::{Store, StoreError},
 };
 
@@ -47,6 +48,15 @@ pub struct View {
     pub held: Held,
     /// Where it stands.
     pub status: Status,
+}
+
+/// What it takes to say in names how often rules decided.
+#[derive(Clone, Debug, Default)]
+pub struct Policies {
+    /// Each policy and how many rules it has.
+    pub rules: Vec<(Name, usize)>,
+    /// Whose each decider of the data plane's policies is.
+    pub deciders: Vec<(PolicyId, Vec<Decider>)>,
 }
 
 /// Which objects to show.
@@ -218,6 +228,14 @@ impl Core {
             .and_then(|number| u16::try_from(number).ok());
         let plugged = number.filter(|_| view.status.state == State::Active);
         Some((view, plugged.map(weft_table::PortId)))
+    }
+
+    /// What it takes to say in names how often rules decided. `name`: of this policy only.
+    pub fn policies(&self, name: Option<&Name>) -> Policies {
+        Policies {
+            rules: self.reconciler.policies(name),
+            deciders: self.reconciler.deciders(name),
+        }
     }
 
     /// Existing objects of this kind (if asked for), and from then on every change.

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 use weft_table::PortId;
 
-pub use self::core::{BUILT_IN_OWNER, Core, Filter, RETRY_FIRST, RestoreError, View};
+pub use self::core::{BUILT_IN_OWNER, Core, Filter, Policies, RETRY_FIRST, RestoreError, View};
 pub use events::{BACKLOG, Ended, Watcher};
 pub use transact::{Answer, Batch, Delta, Unavailable, Verdict};
 
@@ -102,6 +102,11 @@ impl Writer {
     /// The port and its number in the data plane.
     pub async fn port(&self, name: Name) -> Result<Option<(View, Option<PortId>)>, Unavailable> {
         self.ask(move |core| core.port(&name)).await
+    }
+
+    /// The policies with the number of their rules, and whose the data plane's deciders are. `name`: only this one.
+    pub async fn policies(&self, name: Option<Name>) -> Result<Policies, Unavailable> {
+        self.ask(move |core| core.policies(name.as_ref())).await
     }
 
     /// Existing objects of this kind (if asked for), and from then on every change.

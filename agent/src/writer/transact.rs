@@ -302,7 +302,11 @@ impl Core {
             return Ok(());
         }
         let first = |step: &Step| {
-            step.value.is_some() && matches!(step.resource, Resource::Vrf(_) | Resource::Port(_))
+            step.value.is_some()
+                && matches!(
+                    step.resource,
+                    Resource::Vrf(_) | Resource::Policy(_) | Resource::Port(_)
+                )
         };
         for step in self.reconciler.plan().into_iter().filter(first) {
             // A sub-interface goes with its parent.
@@ -525,6 +529,6 @@ fn removal_order(kind: Kind) -> u8 {
         Kind::NextHopGroup => 1,
         Kind::TunnelEndpoint => 2,
         Kind::Port => 3,
-        Kind::Vrf => 4,
+        Kind::Vrf | Kind::Policy => 4,
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     kind::KindInfo,
     manifest,
     print::{
-        Column, Table, objects,
+        Column, Table, objects, policies,
         units::{bytes, exact},
     },
     terminal::Terminal,
@@ -49,6 +49,7 @@ pub(super) async fn run(
         match &object.spec {
             Some(Spec::Port(_)) => port(client, object, &stats, terminal).await?,
             Some(Spec::Vrf(_)) => vrf(client, object, terminal).await?,
+            Some(Spec::Policy(spec)) => policy(client, object, spec, terminal).await?,
             _ => users(client, info, object, terminal).await?,
         }
     }
@@ -63,6 +64,10 @@ fn general(info: &KindInfo, object: &v1::Object, terminal: &mut Terminal<'_>) ->
     terminal.line(&format!("State:       {}", objects::state(object)))?;
     if let Some(status) = object.status.as_ref().filter(|status| !status.message.is_empty()) {
         terminal.line(&format!("             {}", status.message))?;
+    }
+    // The rules are a table of their own.
+    if info.kind == v1::Kind::Policy {
+        return Ok(());
     }
     let document = manifest::yaml_value(object)?;
     let spec = document
@@ -159,6 +164,38 @@ async fn port(
         terminal.line(&format!("  {line}"))?;
     }
     Ok(())
+}
+
+/// A policy's rules with their hits, and the ports that have it.
+async fn policy(
+    client: &Client,
+    object: &v1::Object,
+    policy: &v1::Policy,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), CliError> {
+    let stats = get::policy_stats(client).await?;
+    terminal.line("Rules:")?;
+    print_below(&policies::rules(policy, stats.get(&object.name)), terminal)?;
+    let request = v1::GetRequest {
+        kind: v1::Kind::Port.into(),
+        ..Default::default()
+    };
+    let ports = client.call(client.api().get(request)).await?.objects;
+    let has = |port: &&v1::Object| match &port.spec {
+        Some(Spec::Port(port)) => port.policies.contains(&object.name),
+        _ => false,
+    };
+    let names: Vec<&str> = ports.iter().filter(has).map(|port| port.name.as_str()).collect();
+    let mut table = Table::new([
+        Column::Text("KIND"),
+        Column::Number("COUNT"),
+        Column::Text("NAMES"),
+    ]);
+    if !names.is_empty() {
+        table.row(["ports".to_owned(), names.len().to_string(), some(&names)]);
+    }
+    terminal.line("Used by:")?;
+    print_below(&table, terminal)
 }
 
 /// What is in a VRF or leads to it.

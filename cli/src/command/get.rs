@@ -18,7 +18,7 @@ use crate::{
     print::{
         self, Column, Table,
         objects::{self, PortRow},
-        units,
+        policies, units,
     },
     suggest,
     terminal::Terminal,
@@ -154,6 +154,9 @@ async fn show_kind(
         OutputFormat::Name => names_only(&objects, terminal),
         OutputFormat::Yaml => print::yaml_objects(terminal, &objects),
         OutputFormat::Json if info.kind == v1::Kind::Port => ports_as_json(client, &objects, terminal).await,
+        OutputFormat::Json if info.kind == v1::Kind::Policy => {
+            policies_as_json(client, &objects, terminal).await
+        }
         OutputFormat::Json => print::json(terminal, &serde_json::json!({ "objects": as_json(&objects)? })),
         OutputFormat::Table => print_table(client, info, objects, options.rates, terminal).await,
     }
@@ -197,6 +200,29 @@ async fn ports_as_json(
     print::json(terminal, &value)
 }
 
+/// How often the policies' rules decided, by the policies' names.
+pub(super) async fn policy_stats(client: &Client) -> Result<HashMap<String, v1::PolicyStats>, CliError> {
+    let request = v1::GetPolicyStatsRequest::default();
+    let answer = client.call(client.api().get_policy_stats(request)).await?;
+    let by_name = |stats: v1::PolicyStats| (stats.name.clone(), stats);
+    Ok(answer.policies.into_iter().map(by_name).collect())
+}
+
+async fn policies_as_json(
+    client: &Client,
+    objects: &[v1::Object],
+    terminal: &mut Terminal<'_>,
+) -> Result<(), CliError> {
+    let mut stats = policy_stats(client).await?;
+    let stats: Vec<_> = objects
+        .iter()
+        .filter_map(|object| stats.remove(&object.name))
+        .map(|stats| manifest::to_json("PolicyStats", &stats, true))
+        .collect::<Result<_, _>>()?;
+    let value = serde_json::json!({ "objects": as_json(objects)?, "stats": stats });
+    print::json(terminal, &value)
+}
+
 async fn print_table(
     client: &Client,
     info: &'static KindInfo,
@@ -207,8 +233,18 @@ async fn print_table(
     if objects.is_empty() {
         return terminal.line(&format!("no {}", info.plural));
     }
-    if info.kind != v1::Kind::Port {
-        return objects::table(info, &objects).print(terminal);
+    match info.kind {
+        v1::Kind::Port => {}
+        v1::Kind::Policy => {
+            let mut stats = policy_stats(client).await?;
+            let row = |object: v1::Object| {
+                let stats = stats.remove(&object.name);
+                (object, stats)
+            };
+            let rows: Vec<_> = objects.into_iter().map(row).collect();
+            return policies::table(&rows).print(terminal);
+        }
+        _ => return objects::table(info, &objects).print(terminal),
     }
     let states = check_ports(client, &objects).await?;
     let first = client

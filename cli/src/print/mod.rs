@@ -1,6 +1,7 @@
 //! The one layer through which everything is printed.
 
 pub mod objects;
+pub mod policies;
 pub mod table;
 pub mod units;
 

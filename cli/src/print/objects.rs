@@ -2,7 +2,10 @@
 
 use weft_proto::v1::{self, Encapsulation, State, next_hop, object::Spec, port::Device, tunnel_target};
 
-use super::table::{Column, Table};
+use super::{
+    policies,
+    table::{Column, Table},
+};
 use crate::kind::KindInfo;
 
 /// What of a port is known besides its description, for its row.
@@ -18,7 +21,8 @@ pub struct PortRow {
     pub drops: String,
 }
 
-/// A table of objects of one kind (not ports, which carry counters: see [`ports`]).
+/// A table of objects of one kind (not ports and policies, which carry counters: see [`ports`] and
+/// [`policies`](super::policies)).
 pub fn table(info: &KindInfo, objects: &[v1::Object]) -> Table {
     use Column::{Number, Text};
     let columns: &[Column] = match info.kind {
@@ -29,7 +33,7 @@ pub fn table(info: &KindInfo, objects: &[v1::Object]) -> Table {
         v1::Kind::TunnelEndpoint => &[Text("REMOTE"), Text("LOCAL"), Text("ENCAPSULATION")],
         v1::Kind::Vni => &[Number("VNI"), Text("TARGET")],
         v1::Kind::Label => &[Number("LABEL"), Text("TARGET")],
-        v1::Kind::Port | v1::Kind::Unspecified => &[],
+        v1::Kind::Port | v1::Kind::Policy | v1::Kind::Unspecified => &[],
     };
     let mut table = Table::new(
         [Text("NAME")]
@@ -220,6 +224,21 @@ fn cells(object: &v1::Object) -> Vec<String> {
         }
         Some(Spec::Vni(vni)) => vec![vni.vni.to_string(), target(vni.target.as_ref())],
         Some(Spec::Label(label)) => vec![label.label.to_string(), target(label.target.as_ref())],
+        Some(Spec::Policy(policy)) => {
+            let rules = match policy.rules.len() {
+                1 => "1 rule".to_owned(),
+                rules => format!("{rules} rules"),
+            };
+            let default = |direction: &str, action| match policies::action(action) {
+                "" => String::new(),
+                action => format!("{direction} {action}"),
+            };
+            vec![
+                rules,
+                default("ingress", policy.default_ingress()),
+                default("egress", policy.default_egress()),
+            ]
+        }
         Some(Spec::Port(_)) | None => Vec::new(),
     }
 }
@@ -250,7 +269,7 @@ pub fn vrf_of(object: &v1::Object) -> Option<&str> {
                 tunnel_target::To::Port(_) => None,
             }
         }
-        Spec::NextHopGroup(_) | Spec::TunnelEndpoint(_) => None,
+        Spec::NextHopGroup(_) | Spec::TunnelEndpoint(_) | Spec::Policy(_) => None,
     }
 }
 

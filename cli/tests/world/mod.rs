@@ -31,6 +31,7 @@ pub struct Answers {
     /// One after the other; the last one stays.
     pub stats: VecDeque<v1::GetStatsResponse>,
     pub states: Vec<v1::PortState>,
+    pub policies: Vec<v1::PolicyStats>,
     pub flows: Vec<Vec<v1::Flow>>,
     pub events: Vec<v1::WatchEvent>,
     /// None: every object is created and active.
@@ -238,6 +239,20 @@ impl Weft for MadeUpWeftd {
                 1 => Ok(answers.stats[0].clone()),
                 _ => Ok(answers.stats.pop_front().unwrap()),
             }
+        })
+        .await
+    }
+
+    async fn get_policy_stats(
+        &self,
+        request: Request<v1::GetPolicyStatsRequest>,
+    ) -> Result<Response<v1::GetPolicyStatsResponse>, Status> {
+        let name = request.into_inner().name;
+        self.answers(|answers| {
+            let fits = |stats: &&v1::PolicyStats| name.is_empty() || stats.name == name;
+            Ok(v1::GetPolicyStatsResponse {
+                policies: answers.policies.iter().filter(fits).cloned().collect(),
+            })
         })
         .await
     }

@@ -101,6 +101,68 @@ pub fn drops(counts: &[(&str, u64, &str)]) -> Vec<v1::DropCount> {
 
 pub const VLAN_HELP: &str = "add a VLAN sub-interface, or check the VLAN that the guest or switch sends";
 
+/// Rules of every shape, and how often they decided.
+pub fn policy() -> (v1::Object, v1::PolicyStats) {
+    use v1::{PolicyAction::*, PolicyDirection::*};
+    let block = |prefix: &str, except: &[&str]| {
+        Some(v1::AddressBlock {
+            prefix: prefix.to_owned(),
+            except: except.iter().map(|&hole| hole.to_owned()).collect(),
+        })
+    };
+    let ports = |ports: &[(u32, u32)]| {
+        let range = |&(first, last): &(u32, u32)| v1::PortRange { first, last };
+        ports.iter().map(range).collect()
+    };
+    let rules = vec![
+        v1::PolicyRule {
+            name: "web".to_owned(),
+            direction: Ingress.into(),
+            action: Allow.into(),
+            protocol: "tcp".to_owned(),
+            remote: block("10.0.0.0/8", &["10.1.0.0/16", "10.2.0.0/16"]),
+            destination_ports: ports(&[(80, 0), (8000, 8080)]),
+            ..Default::default()
+        },
+        v1::PolicyRule {
+            direction: Ingress.into(),
+            action: Allow.into(),
+            protocol: "icmp".to_owned(),
+            icmp_type: Some(8),
+            icmp_code: Some(0),
+            ..Default::default()
+        },
+        v1::PolicyRule {
+            name: "no-mail".to_owned(),
+            direction: Egress.into(),
+            action: Deny.into(),
+            protocol: "tcp".to_owned(),
+            remote: block("fd00::/8", &[]),
+            local: block("fd00:1::7/128", &[]),
+            source_ports: ports(&[(1024, 65535)]),
+            destination_ports: ports(&[(25, 25)]),
+            ..Default::default()
+        },
+        v1::PolicyRule {
+            direction: Egress.into(),
+            action: Deny.into(),
+            ..Default::default()
+        },
+    ];
+    let policy = v1::Policy {
+        rules,
+        default_ingress: Deny.into(),
+        default_egress: 0,
+    };
+    let stats = v1::PolicyStats {
+        name: "guarded".to_owned(),
+        rules: vec![1_234_567, 2, 30, 0],
+        default_ingress: 400,
+        default_egress: 5,
+    };
+    (object("guarded", Spec::Policy(policy)), stats)
+}
+
 fn example_objects() -> Vec<v1::Object> {
     let endpoint = |remote: &str, encapsulation: v1::Encapsulation| {
         Spec::TunnelEndpoint(v1::TunnelEndpoint {

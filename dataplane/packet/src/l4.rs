@@ -27,12 +27,69 @@ pub mod tcp_flag {
     pub const CWR: u8 = 0x80;
 }
 
-/// The ports of a packet; both are the identifier of an ICMP echo, and 0 where the protocol or fragment has none.
+/// The ports of a packet; 0 where the protocol or fragment has none.
+///
+/// ICMP messages are given some, so that a question and its answer are two directions of one session, and nothing else
+/// is taken for either: an echo request comes from its identifier to the port of [`ECHO`], its reply goes back from there.
+/// Every other message goes from 0 to its type and code, see [`icmp_message`]; nothing answers it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub struct Tuple {
     pub source_port: u16,
     pub destination_port: u16,
+}
+
+/// What stands for the port of those who answer ICMP echo requests: type and code of the request.
+pub const ECHO: [u16; 2] = [ECHO_V4, ECHO_V6];
+
+const ECHO_V4: u16 = message(8, 0);
+const REPLY_V4: u16 = message(0, 0);
+const ECHO_V6: u16 = message(128, 0);
+const REPLY_V6: u16 = message(129, 0);
+
+/// An ICMP message's type and code in one.
+pub const fn message(kind: u8, code: u8) -> u16 {
+    u16::from_be_bytes([kind, code])
+}
+
+/// Port of the answerer, and the reply's type and code; None: no ICMP.
+#[inline(always)]
+const fn echo(protocol: u8) -> Option<(u16, u16)> {
+    match protocol {
+        protocol::ICMP => Some((ECHO_V4, REPLY_V4)),
+        protocol::ICMPV6 => Some((ECHO_V6, REPLY_V6)),
+        _ => None,
+    }
+}
+
+impl Tuple {
+    /// Type and code of the ICMP message that these ports stand for; None: the protocol is not ICMP.
+    #[inline]
+    pub const fn icmp_message(self, protocol: u8) -> Option<u16> {
+        match echo(protocol) {
+            Some((echo, reply)) if self.source_port == echo => Some(reply),
+            Some(_) => Some(self.destination_port),
+            None => None,
+        }
+    }
+
+    /// Identifier of the ICMP echo that these ports stand for; None: they stand for something else.
+    pub const fn echo_identifier(self, protocol: u8) -> Option<u16> {
+        match echo(protocol) {
+            Some((echo, _)) if self.source_port == echo => Some(self.destination_port),
+            Some((echo, _)) if self.destination_port == echo => Some(self.source_port),
+            _ => None,
+        }
+    }
+
+    /// Whether a packet may begin a session: any but ICMP messages that nothing answers.
+    #[inline]
+    pub const fn begins_session(self, protocol: u8) -> bool {
+        match echo(protocol) {
+            Some((echo, _)) => self.destination_port == echo,
+            None => true,
+        }
+    }
 }
 
 /// What a transport header says.
@@ -123,14 +180,24 @@ fn icmp(l4: &[u8], ip: &IpPacket) -> Result<Transport, Malformed> {
     let Some(header) = l4.first_chunk::<8>() else {
         return Err(truncated(Header::Icmp, ip));
     };
-    let is_echo = match ip.protocol {
-        protocol::ICMP => matches!(header[0], 0 | 8),
-        _ => matches!(header[0], 128 | 129),
+    let (request, reply) = match ip.protocol {
+        protocol::ICMP => (ECHO_V4, REPLY_V4),
+        _ => (ECHO_V6, REPLY_V6),
     };
-    let identifier = if is_echo { get_u16(header, 4) } else { 0 };
+    // One identifier looks like the answerer's port; it shares a session with its neighbour.
+    let identifier = match get_u16(header, 4) {
+        identifier if identifier == request => request ^ 1,
+        identifier => identifier,
+    };
+    let message = message(header[0], header[1]);
+    let (source_port, destination_port) = match message {
+        _ if message == request => (identifier, request),
+        _ if message == reply => (request, identifier),
+        _ => (0, message),
+    };
     let tuple = Tuple {
-        source_port: identifier,
-        destination_port: identifier,
+        source_port,
+        destination_port,
     };
     Ok(Transport {
         tuple,

@@ -320,8 +320,51 @@ fn protocols_without_ports_have_zeros_and_sctp_has_ports() {
             header_len: 12
         }
     );
-    // An ICMP message other than echo; the ports' bytes stand where its type is.
-    assert_eq!(with(1).tuple, l4::Tuple::default());
+    // An ICMP message other than echo; the ports' bytes stand where its type and code are.
+    let unreachable = with(1).tuple;
+    assert_eq!((unreachable.source_port, unreachable.destination_port), (0, 1000));
+    assert_eq!(unreachable.icmp_message(1), Some(l4::message(3, 0xe8)));
+    assert!(!unreachable.begins_session(1) && tuple.begins_session(132));
+    assert_eq!(unreachable.echo_identifier(1), None);
+}
+
+#[test]
+fn an_echo_request_and_its_reply_are_two_directions_and_no_reply_is_a_request() {
+    for (v6, number, kinds) in [(false, 1, [8, 0]), (true, 58, [128, 129])] {
+        let echo = |protocol, identifier: u16| {
+            let spec = Spec {
+                v6,
+                protocol,
+                source_port: identifier,
+                destination_port: identifier,
+                ..Spec::default()
+            };
+            let packet = spec.build();
+            l4::parse(&packet, &whole(&packet).unwrap()).unwrap().tuple
+        };
+        let mut requests = std::collections::HashSet::new();
+        let mut replies = Vec::new();
+        for identifier in 0..=u16::MAX {
+            let (request, reply) = (
+                echo(Protocol::EchoRequest, identifier),
+                echo(Protocol::EchoReply, identifier),
+            );
+            let turned = l4::Tuple {
+                source_port: request.destination_port,
+                destination_port: request.source_port,
+            };
+            assert_eq!(reply, turned, "identifier {identifier}");
+            assert_eq!(request.icmp_message(number), Some(l4::message(kinds[0], 0)));
+            assert_eq!(reply.icmp_message(number), Some(l4::message(kinds[1], 0)));
+            assert!(request.begins_session(number) && !reply.begins_session(number));
+            let shown = request.echo_identifier(number).unwrap();
+            assert_eq!(reply.echo_identifier(number), Some(shown));
+            assert!(shown == identifier || shown == identifier ^ 1);
+            requests.insert(request);
+            replies.push(reply);
+        }
+        assert!(replies.iter().all(|reply| !requests.contains(reply)));
+    }
 }
 
 #[test]
@@ -374,9 +417,11 @@ proptest! {
         prop_assert_eq!(parsed.fragment, Fragment::Whole);
         prop_assert_eq!((parsed.dscp() << 2) | parsed.ecn(), spec.traffic_class);
         let transport = l4::parse(&packet, &parsed).unwrap();
+        let echo = l4::ECHO[usize::from(spec.v6)];
+        let identifier = |number: u16| if number == echo { echo ^ 1 } else { number };
         let (source, destination) = match spec.protocol {
-            Protocol::EchoRequest => (spec.source_port, spec.source_port),
-            Protocol::EchoReply => (spec.destination_port, spec.destination_port),
+            Protocol::EchoRequest => (identifier(spec.source_port), echo),
+            Protocol::EchoReply => (echo, identifier(spec.destination_port)),
             _ => (spec.source_port, spec.destination_port),
         };
         prop_assert_eq!(transport.tuple.source_port, source);

@@ -1,10 +1,10 @@
 //! Batches: each change edits the state and leaves behind how to undo it, so that a refused batch leaves no trace.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use weft_packet::{Label, Vni};
-use weft_table::{NextHopId, PortId, RouteId, VrfId};
+use weft_table::{NextHopId, PolicyId, PortId, RouteId, VrfId};
 
 use super::{
     ChangeError, Refused,
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     change::{Change, NextHopSpec, PortSpec, TunnelTarget, VrfSpec},
     port::OpenContext,
-    snapshot::{HopId, Route},
+    snapshot::{HopId, Policy, Route},
 };
 
 /// How to take back one step.
@@ -25,6 +25,7 @@ enum Undo {
     Vni(Vni, Option<TunnelTarget>),
     Label(Label, Option<TunnelTarget>),
     Endpoint(IpAddr, bool),
+    Policy(PolicyId, Option<Arc<Policy>>),
 }
 
 impl State {
@@ -136,6 +137,8 @@ impl State {
                 }
                 Ok(Undo::Endpoint(remote, self.put_endpoint(remote, false)))
             }
+            Change::SetPolicy(id, rules) => Ok(Undo::Policy(id, self.set_policy(id, rules)?)),
+            Change::RemovePolicy(id) => Ok(Undo::Policy(id, self.remove_policy(id)?)),
         }
     }
 
@@ -149,6 +152,7 @@ impl State {
             Undo::Vni(vni, previous) => drop(self.put_vni(vni, previous)),
             Undo::Label(label, previous) => drop(self.put_label(label, previous)),
             Undo::Endpoint(remote, configured) => _ = self.put_endpoint(remote, configured),
+            Undo::Policy(id, previous) => drop(self.put_policy(id, previous)),
         }
     }
 
@@ -387,6 +391,7 @@ impl State {
             }
         }
         self.check_vlans(id, &spec)?;
+        self.check_policy(spec.policy)?;
         match self.ports.get(&id) {
             Some(PortEntry { spec: old, .. })
                 if old.device != spec.device || old.host_interface != spec.host_interface =>

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use thiserror::Error;
 use weft_packet::{Label, VlanId, Vni};
-use weft_table::{NextHopId, PortId, VrfId};
+use weft_table::{NextHopId, PolicyId, PortId, VrfId};
 
 use crate::{
     dpdk::{eal::EalError, mempool::MempoolError},
@@ -95,6 +95,12 @@ pub enum Reason {
     UnknownLabel(Label),
     #[error("tunnel endpoint {0} is not configured")]
     UnknownEndpoint(IpAddr),
+    #[error("policy {0} does not exist")]
+    UnknownPolicy(PolicyId),
+    #[error("policy number {0} is beyond the most")]
+    PolicyRange(PolicyId),
+    #[error("policy {0} is still used by {1} port(s)")]
+    PolicyInUse(PolicyId, u32),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("host interface {name}: {reason}")]

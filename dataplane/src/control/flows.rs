@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use weft_packet::l4::Tuple;
 use weft_table::{
     PortId, WorkerId,
     flow::{DirectionRecord, FlowTable, Key, Key4, Key6},
@@ -15,7 +16,10 @@ use super::thread::Control;
 use crate::{
     dpdk::{Eal, clock},
     drops::Reason,
-    pipeline::{burst::TUNNEL_INGRESS, flow::UNDECIDED},
+    pipeline::{
+        burst::{TUNNEL_INGRESS, direct_ingress_port, ingress_port},
+        flow::UNDECIDED,
+    },
     snapshot::{Hop, HopId, NextHop},
     statistics::{Books, MAX_PORTS, PortCounters, STAGES, Stage},
     view::{
@@ -174,8 +178,8 @@ impl Control {
             initiator,
             vrf: key.vrf(),
             protocol: key.protocol(),
-            source: key.source(),
-            destination: key.destination(),
+            source: shown(key.source(), key),
+            destination: shown(key.destination(), key),
             ingress: self.ingress(direction.decided.ingress),
             action: self.action(direction.decided.action),
             packets: direction.packets,
@@ -185,8 +189,11 @@ impl Control {
     }
 
     fn ingress(&self, ingress: u32) -> Ingress {
-        if ingress & TUNNEL_INGRESS == 0 {
-            return Ingress::Port(PortId(ingress as u16));
+        if let Some(port) = ingress_port(ingress) {
+            return Ingress::Port(port);
+        }
+        if let Some(port) = direct_ingress_port(ingress) {
+            return Ingress::Direct(port);
         }
         let number = ingress & !TUNNEL_INGRESS;
         let remote = self
@@ -290,9 +297,18 @@ impl Listed for Key6 {
     }
 }
 
+/// An address with its port as people know it: both ends of an ICMP echo have its identifier.
+fn shown<K: Listed>((address, port): (IpAddr, u16), key: &K) -> (IpAddr, u16) {
+    let ports = Tuple {
+        source_port: key.source().1,
+        destination_port: key.destination().1,
+    };
+    (address, ports.echo_identifier(key.protocol()).unwrap_or(port))
+}
+
 fn matches<K: Listed>(filter: &FlowFilter, key: &K) -> bool {
-    let (source, source_port) = key.source();
-    let (destination, destination_port) = key.destination();
+    let (source, source_port) = shown(key.source(), key);
+    let (destination, destination_port) = shown(key.destination(), key);
     filter.vrf.is_none_or(|vrf| vrf == key.vrf())
         && filter.protocol.is_none_or(|protocol| protocol == key.protocol())
         && filter.source.is_none_or(|prefix| prefix.contains(&source))

@@ -40,8 +40,15 @@ impl State {
         let mut moved = HashSet::new();
         for id in plain.into_iter().chain(groups) {
             let spec = self.hops.get(&id).map(|entry| entry.spec.clone());
+            // Sessions that hold a member's number follow it without asking the group.
+            let led_elsewhere = match &spec {
+                Some(NextHopSpec::Group(members)) => {
+                    members.iter().any(|member| moved.contains(&member.next_hop))
+                }
+                _ => false,
+            };
             let next = spec.map(|spec| self.build_hop(spec));
-            if self.redirects(id, next.as_ref()) {
+            if led_elsewhere || self.redirects(id, next.as_ref()) {
                 moved.insert(id);
             }
             self.draft.next_hops.set(id.index(), next.map(Arc::new));

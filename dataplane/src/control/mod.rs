@@ -9,6 +9,7 @@ mod error;
 mod flows;
 mod hops;
 mod neighbours;
+mod policies;
 mod ports;
 mod state;
 mod thread;

@@ -18,7 +18,7 @@ use super::{
     state::{PortEntry, State},
 };
 use crate::{
-    change::{DeviceSpec, PortSpec},
+    change::{DeviceSpec, PortPolicy, PortSpec},
     port::{self, Driver, OpenContext},
     snapshot::{HopId, L2Header, LocalAddresses, Poll, Port, Role, VlanContext},
     statistics::MAX_PORTS,
@@ -150,6 +150,7 @@ impl State {
             workers: Vec::new(),
             host_interface: None,
             neighbours: Vec::new(),
+            policy: PortPolicy::Open,
         };
         let entry = PortEntry {
             spec: host_spec,
@@ -166,6 +167,10 @@ impl State {
     /// Sets or removes a port's entry; the previous one.
     pub fn put_port(&mut self, id: PortId, entry: Option<PortEntry>) -> Option<PortEntry> {
         let previous = self.ports.remove(&id);
+        let policy = |entry: &Option<PortEntry>| entry.as_ref().map(|entry| entry.spec.policy);
+        if policy(&previous) != policy(&entry) {
+            self.judge_again(id);
+        }
         if let Some(previous) = &previous {
             self.count_port_spec(id, previous, false);
             if let Some((host, _)) = &previous.host {
@@ -191,6 +196,7 @@ impl State {
     /// What a port names is used once more or less; an uplink's subnets are routes of the underlay.
     fn count_port_spec(&mut self, id: PortId, entry: &PortEntry, more: bool) {
         let step = if more { 1 } else { -1 };
+        self.count_policy(entry.spec.policy, step);
         self.count_vrf(entry.spec.vrf, step);
         for (_, vrf) in &entry.spec.trunk {
             self.count_vrf(*vrf, step);
@@ -289,6 +295,7 @@ impl State {
             vlan,
             vlans: self.vlan_contexts(id, spec),
             header: L2Header::new(mac, source, vlan),
+            policy: spec.policy,
         }
     }
 

@@ -13,7 +13,7 @@ use hashbrown::{HashMap, HashSet};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weft_packet::{Label, Vni};
 use weft_table::{
-    NextHopId, PortId, RouteId, VrfId,
+    NextHopId, PolicyId, PortId, RouteId, VrfId,
     fib::{Fib, Prefix},
     stamps::Stamps,
 };
@@ -37,8 +37,12 @@ pub struct State {
     /// Remotes and their numbers as ingresses; a number is never given to another remote.
     pub endpoints: HashMap<IpAddr, Endpoint>,
     pub neighbours: Neighbours,
+    /// Policies and how many ports have each.
+    pub policies: HashMap<PolicyId, u32>,
     /// When a route, or a VRF's lack of one, last changed: what sessions compare their decisions with.
     pub stamps: Arc<Stamps>,
+    /// The same for the policies of ports.
+    pub port_stamps: Arc<Stamps>,
     pub route_ids: Numbers,
     pub touched: Touched,
     pub incarnations: u32,
@@ -191,7 +195,7 @@ impl Numbers {
 
 impl State {
     /// A vRouter with the underlay's VRF and nothing else.
-    pub fn new(workers: u16, stamps: Arc<Stamps>) -> Self {
+    pub fn new(workers: u16, stamps: Arc<Stamps>, port_stamps: Arc<Stamps>) -> Self {
         let mut state = State {
             draft: Snapshot::empty(usize::from(workers)),
             vrfs: HashMap::new(),
@@ -201,7 +205,9 @@ impl State {
             labels: HashMap::new(),
             endpoints: HashMap::new(),
             neighbours: Neighbours::default(),
+            policies: HashMap::new(),
             stamps,
+            port_stamps,
             route_ids: Numbers::default(),
             touched: Touched::default(),
             incarnations: 0,

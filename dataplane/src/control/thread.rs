@@ -16,7 +16,7 @@ use crossbeam::{
 };
 use weft_packet::{arp, nd};
 use weft_table::{
-    PortId, WorkerId,
+    PolicyId, PortId, WorkerId,
     flow::{FlowConfig, FlowTable},
     rcu::{Domain, Published, Writer},
     stamps::Stamps,
@@ -48,6 +48,7 @@ enum Command {
     Statistics(Sender<Statistics>),
     Flows(FlowFilter, usize, Sender<Vec<FlowRecord>>),
     PortState(PortId, Sender<Option<PortState>>),
+    PolicyHits(Sender<Vec<(PolicyId, Vec<u64>)>>),
     Stop,
 }
 
@@ -81,6 +82,11 @@ impl Handle {
     /// What a device says of itself.
     pub fn port_state(&self, port: PortId) -> Option<PortState> {
         self.ask(|reply| Command::PortState(port, reply)).flatten()
+    }
+
+    /// How often each decider of each policy decided.
+    pub fn policy_hits(&self) -> Vec<(PolicyId, Vec<u64>)> {
+        self.ask(Command::PolicyHits).unwrap_or_default()
     }
 
     /// None: the control thread is gone.
@@ -126,13 +132,15 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         hugepages: !config.no_huge,
         workers: count,
     };
-    let mut state = State::new(count as u16, Arc::clone(&stamps));
+    let port_stamps = Arc::new(Stamps::new(false));
+    let mut state = State::new(count as u16, Arc::clone(&stamps), Arc::clone(&port_stamps));
     let first = Arc::new(state.finish().clone());
     let shared = Arc::new(Shared {
         snapshot: Published::new(&domain, first),
         sessions4: FlowTable::new(&sessions, &domain)?,
         sessions6: FlowTable::new(&sessions, &domain)?,
         stamps,
+        port_stamps,
         pool,
         punts: ArrayQueue::new(PUNT_RING),
         workers: std::iter::repeat_with(WorkerShared::default)
@@ -202,6 +210,7 @@ impl Control {
                 Ok(Command::Statistics(reply)) => _ = reply.send(self.statistics()),
                 Ok(Command::Flows(filter, limit, reply)) => _ = reply.send(self.flows(&filter, limit)),
                 Ok(Command::PortState(port, reply)) => _ = reply.send(self.port_state(port)),
+                Ok(Command::PolicyHits(reply)) => _ = reply.send(self.policy_hits()),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -365,6 +374,12 @@ impl Control {
             queues: entry.driver.receive_queues(),
             mac: port.mac,
         })
+    }
+
+    fn policy_hits(&self) -> Vec<(PolicyId, Vec<u64>)> {
+        let policies = self.state.policies.keys();
+        let hits = |id: &PolicyId| Some((*id, self.state.draft.policy(*id)?.hits.all()));
+        policies.filter_map(hits).collect()
     }
 
     /// Workers first, then ports, then DPDK: what is used outlives who uses it.

@@ -123,7 +123,7 @@ impl State {
         let endpoint = self
             .endpoints
             .get(&remote)
-            .map_or(u32::MAX >> 1, |endpoint| endpoint.number);
+            .map_or(u32::MAX >> 2, |endpoint| endpoint.number);
         NextHop::Tunnel {
             paths,
             remote,

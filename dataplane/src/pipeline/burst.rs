@@ -15,6 +15,9 @@ use crate::{
 /// Bit of an ingress that is a tunnel's remote and no port.
 pub const TUNNEL_INGRESS: u32 = 1 << 31;
 
+/// Set besides: what it carried goes straight to the port whose number follows.
+const DIRECT_INGRESS: u32 = 1 << 30;
+
 /// By which way a packet came: part of what a session expects.
 pub const fn port_ingress(port: PortId) -> u32 {
     port.0 as u32
@@ -23,6 +26,31 @@ pub const fn port_ingress(port: PortId) -> u32 {
 /// As [`port_ingress`], for packets out of a tunnel.
 pub const fn tunnel_ingress(endpoint: u32) -> u32 {
     TUNNEL_INGRESS | endpoint
+}
+
+/// As [`port_ingress`], for packets out of a tunnel whose VNI or label leads straight to a port.
+pub const fn direct_ingress(port: PortId) -> u32 {
+    TUNNEL_INGRESS | DIRECT_INGRESS | port.0 as u32
+}
+
+/// The port by which a packet came; None: a tunnel.
+#[inline(always)]
+pub const fn ingress_port(ingress: u32) -> Option<PortId> {
+    if ingress & TUNNEL_INGRESS == 0 {
+        Some(PortId(ingress as u16))
+    } else {
+        None
+    }
+}
+
+/// The port to which a packet's VNI or label leads.
+#[inline(always)]
+pub const fn direct_ingress_port(ingress: u32) -> Option<PortId> {
+    if ingress & (TUNNEL_INGRESS | DIRECT_INGRESS) == TUNNEL_INGRESS | DIRECT_INGRESS {
+        Some(PortId(ingress as u16))
+    } else {
+        None
+    }
 }
 
 /// What classify found out about a packet that is to be forwarded; its mbuf starts with the IP header then.

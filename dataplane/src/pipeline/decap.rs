@@ -15,11 +15,12 @@ use weft_packet::{
 
 use super::{
     Context,
-    burst::{Burst, tunnel_ingress},
+    burst::{Burst, direct_ingress, tunnel_ingress},
     classify::{self, reason},
     local,
 };
 use crate::{
+    change::PortPolicy,
     dpdk::Mbuf,
     drops::Reason,
     snapshot::{HopId, Port, Target},
@@ -73,7 +74,15 @@ pub fn decapsulate(
             burst.packets[index].vrf = vrf;
             classify::enlist(burst, context, index, port, l3_offset, &inner)
         }
-        Target::Port(port) => classify::direct(burst, index, l3_offset, &inner, HopId::port(port)),
+        Target::Port(target) => match snapshot.port(target) {
+            // A policy judges sessions.
+            Some(tenant) if tenant.policy != PortPolicy::Open => {
+                let packet = &mut burst.packets[index];
+                (packet.vrf, packet.ingress) = (tenant.vrf, direct_ingress(target));
+                classify::enlist(burst, context, index, port, l3_offset, &inner)
+            }
+            _ => classify::direct(burst, index, l3_offset, &inner, HopId::port(target)),
+        },
     }
 }
 

@@ -9,12 +9,14 @@ use weft_packet::{
 use weft_table::{
     VrfId,
     fib::{Address, View},
-    flow::{FlowTable, Key, Key4, Key6, WorkerFlows},
+    flow::{FlowTable, Key, Key4, Key6},
+    policy,
 };
 
 use super::{
     Context, Flows,
     burst::{Burst, Lane, Packet},
+    learn::Learner,
 };
 use crate::{shared::Shared, snapshot::Vrf};
 
@@ -22,21 +24,23 @@ use crate::{shared::Shared, snapshot::Vrf};
 pub trait Family {
     /// Of the flow table.
     type Key: Key;
-    /// Of the FIB.
-    type Address: Address;
+    /// Of the FIB and of policies.
+    type Address: Address + policy::Family;
 
     /// The burst's packets of this family.
     fn lane(burst: &mut Burst) -> &mut Lane<Self::Key>;
     /// The flow table.
     fn table(shared: &Shared) -> &FlowTable<Self::Key>;
     /// The worker's part in it.
-    fn flows(flows: &mut Flows) -> &mut WorkerFlows;
+    fn learner(flows: &mut Flows) -> &mut Learner<Self::Key>;
     /// The routes.
     fn fib(vrf: &Vrf) -> &View<Self::Address>;
     /// To whom.
     fn destination(key: &Self::Key) -> Self::Address;
     /// From whom.
     fn source(key: &Self::Key) -> Self::Address;
+    /// From and to which port, or what stands for them.
+    fn ports(key: &Self::Key) -> Tuple;
     /// In which table.
     fn vrf(key: &Self::Key) -> VrfId;
     /// For tables that hold both families.
@@ -63,7 +67,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn flows(flows: &mut Flows) -> &mut WorkerFlows {
+    fn learner(flows: &mut Flows) -> &mut Learner<Key4> {
         &mut flows.v4
     }
 
@@ -80,6 +84,14 @@ impl Family for V4 {
     #[inline(always)]
     fn source(key: &Key4) -> u32 {
         key.source
+    }
+
+    #[inline(always)]
+    fn ports(key: &Key4) -> Tuple {
+        Tuple {
+            source_port: key.source_port,
+            destination_port: key.destination_port,
+        }
     }
 
     #[inline(always)]
@@ -107,7 +119,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn flows(flows: &mut Flows) -> &mut WorkerFlows {
+    fn learner(flows: &mut Flows) -> &mut Learner<Key6> {
         &mut flows.v6
     }
 
@@ -124,6 +136,14 @@ impl Family for V6 {
     #[inline(always)]
     fn source(key: &Key6) -> u128 {
         u128::from_be_bytes(key.source)
+    }
+
+    #[inline(always)]
+    fn ports(key: &Key6) -> Tuple {
+        Tuple {
+            source_port: key.source_port,
+            destination_port: key.destination_port,
+        }
     }
 
     #[inline(always)]

@@ -4,13 +4,35 @@
 //! them came since, it is stamped anew and costs nothing more. Otherwise the next stage decides again.
 
 use weft_packet::l4::tcp_flag;
-use weft_table::flow::DirectionIndex;
+use weft_table::{PortId, flow::DirectionIndex};
 
-use super::{Context, burst::Burst, family::Family};
+use super::{Context, burst::Burst, family::Family, forward::Decision, policy};
 use crate::{dpdk::BURST, snapshot::HopId};
 
 /// Action of a direction whose way was not known when its session was made: decided with its first packet.
 pub const UNDECIDED: u64 = u64::MAX;
+
+/// A direction's action: its hop, and the port of this host that it ends at.
+pub fn action_of(decision: &Decision) -> u64 {
+    let egress = decision.egress.map_or(0, |port| u64::from(port.0) + 1);
+    u64::from(decision.hop.raw()) | egress << 32
+}
+
+/// The hop of an action.
+#[inline(always)]
+pub fn hop_of(action: u64) -> Option<HopId> {
+    (action != UNDECIDED).then(|| HopId::from_raw(action as u32))
+}
+
+/// The port of this host that an action ends at.
+#[inline(always)]
+pub fn egress_of(action: u64) -> Option<PortId> {
+    match action >> 32 {
+        0 => None,
+        _ if action == UNDECIDED => None,
+        port => Some(PortId((port - 1) as u16)),
+    }
+}
 
 /// TCP flags that change a session's state.
 const TCP_EVENTS: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
@@ -55,7 +77,7 @@ fn hit<F: Family>(
         return None;
     }
     if decided.stamp() < context.snapshot.decided {
-        if !table.is_fresh(found, &decided, &context.shared.stamps) {
+        if !table.is_fresh(found, &decided, &context.shared.stamps) || !policy::is_fresh(context, &decided) {
             return None;
         }
         table.restamp(found, &decided, context.snapshot.number);

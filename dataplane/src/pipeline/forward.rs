@@ -1,14 +1,24 @@
 //! Decide where a packet goes: the VRF's FIB, then groups, leaks and gateways down to a hop that can be applied.
 //!
-//! For packets without a session (they get one, see [`learn`]), for sessions whose decision is out of date, and in
-//! packet mode for every packet. Routes are looked up in bulk.
+//! For packets without a session (they get one, see [`learn`](super::learn)), for sessions whose route is out of date,
+//! and in packet mode for every packet. Routes are looked up in bulk.
 //!
 //! Drops: no-route, discarded, leak-loop, empty-group, neighbour-unresolved, no-underlay-route, port-down,
 //! redecision-budget.
 
-use weft_table::{RouteId, VrfId, fib::NO_ROUTE, flow::FURTHER, stamps::NO_OBJECT};
+use weft_table::{
+    PortId, RouteId, VrfId,
+    fib::NO_ROUTE,
+    flow::{Decided, FURTHER},
+    stamps::NO_OBJECT,
+};
 
-use super::{Context, burst::Burst, family::Family, flow, learn};
+use super::{
+    Context,
+    burst::{Burst, direct_ingress_port},
+    family::Family,
+    flow,
+};
 use crate::{
     dpdk::BURST,
     drops::Reason,
@@ -18,7 +28,7 @@ use crate::{
 
 /// VRFs that a packet may be led through.
 const LEAKS: usize = FURTHER;
-/// Sessions that a burst decides anew; those beyond drop, and never follow a decision that was revoked.
+/// Sessions whose way a burst finds anew; those beyond drop, and never follow a decision that was revoked.
 const REDECISIONS: usize = 48;
 
 /// Where a packet goes, and what that was decided from.
@@ -30,26 +40,110 @@ pub struct Decision {
     pub vrf: VrfId,
     /// The first route, then those of the VRFs it led to.
     pub routes: [u32; 1 + FURTHER],
+    /// The port of this host that it ends at.
+    pub egress: Option<PortId>,
 }
 
-/// The stage. How many packets it decided.
-#[inline(never)]
-pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
-    let (undecided, count) = undecided::<F>(burst);
-    if count == 0 {
-        return 0;
+/// A packet for which a way was found, on its way through the stages that follow.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// Its place in the lane.
+    pub position: u8,
+    /// What was decided for it.
+    pub decision: Decision,
+    /// What its session says, if that still holds but for the policies.
+    pub kept: Option<Decided>,
+}
+
+/// The packets of a burst for which a way was found, in the order in which they came.
+pub struct Candidates {
+    list: [Candidate; BURST],
+    count: usize,
+}
+
+impl Candidates {
+    fn new() -> Self {
+        let none = Candidate {
+            position: 0,
+            decision: Decision {
+                hop: HopId::RECEIVE,
+                vrf: VrfId(0),
+                routes: [NO_OBJECT; 1 + FURTHER],
+                egress: None,
+            },
+            kept: None,
+        };
+        Candidates {
+            list: [none; BURST],
+            count: 0,
+        }
     }
-    let routes = routes::<F>(burst, context, &undecided[..count]);
+
+    fn push(&mut self, candidate: Candidate) {
+        if let Some(place) = self.list.get_mut(self.count) {
+            *place = candidate;
+            self.count += 1;
+        }
+    }
+
+    /// All of them.
+    #[inline(always)]
+    pub fn as_slice(&self) -> &[Candidate] {
+        &self.list[..self.count]
+    }
+
+    /// Keeps those whose number `keep` is true for.
+    pub fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        let mut kept = 0;
+        for index in 0..self.count {
+            if keep(index) {
+                self.list[kept] = self.list[index];
+                kept += 1;
+            }
+        }
+        self.count = kept;
+    }
+}
+
+/// The stage. `undecided` are places in the lane, see [`undecided`].
+pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>, undecided: &[u8]) -> Candidates {
+    let mut kept = [None; BURST];
+    for (kept, &position) in kept.iter_mut().zip(undecided) {
+        *kept = route_holds::<F>(burst, context, usize::from(position));
+    }
+    let lane = F::lane(burst);
+    let wanted = undecided.iter().zip(&kept).filter(|(_, kept)| kept.is_none());
+    let wanted = wanted.map(|(position, _)| {
+        let key = &lane.keys[usize::from(*position)];
+        (F::vrf(key), F::destination(key))
+    });
+    let routes = lookup::<F>(context, wanted);
+    let mut routes = routes.iter();
+    let mut candidates = Candidates::new();
     let mut redecisions = 0;
-    for (&position, &route) in undecided[..count].iter().zip(&routes) {
-        let position = usize::from(position);
+    for (&position, kept) in undecided.iter().zip(kept) {
         let lane = F::lane(burst);
-        let (key, hash) = (lane.keys[position], lane.hashes[position]);
-        let (found, index, stateful) = (
-            lane.found[position],
-            usize::from(lane.packets[position]),
-            position < lane.stateful,
+        let place = usize::from(position);
+        let (key, found, index) = (
+            lane.keys[place],
+            lane.found[place],
+            usize::from(lane.packets[place]),
         );
+        if let Some(decided) = kept {
+            let decision = Decision {
+                hop: HopId::from_raw(decided.action as u32),
+                vrf: F::vrf(&key),
+                routes: [NO_OBJECT; 1 + FURTHER],
+                egress: flow::egress_of(decided.action),
+            };
+            candidates.push(Candidate {
+                position,
+                decision,
+                kept,
+            });
+            continue;
+        }
+        let route = routes.next().copied().unwrap_or(NO_ROUTE);
         let current = F::table(context.shared)
             .get(found)
             .map(|direction| direction.action());
@@ -60,32 +154,54 @@ pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
                 continue;
             }
         }
-        let current = current
-            .filter(|action| *action != flow::UNDECIDED)
-            .map(|action| HopId::from_raw(action as u32));
-        let flow_hash = burst.packets[index].hash;
-        let decision = decide_from::<F>(
-            context,
-            F::vrf(&key),
-            route,
-            F::destination(&key),
-            flow_hash,
-            current,
-        );
-        let outcome = decision.and_then(|decision| match stateful {
-            true => learn::learn::<F>(burst, context, index, &key, hash, found, &decision),
-            false => Ok(decision.hop),
-        });
-        match outcome {
-            Ok(hop) => burst.send(index, hop),
+        let packet = &burst.packets[index];
+        let decision = match direct_ingress_port(packet.ingress) {
+            Some(port) => straight_to(context.snapshot, port, F::vrf(&key)),
+            None => {
+                let current = current.and_then(flow::hop_of);
+                let destination = F::destination(&key);
+                decide_from::<F>(context, F::vrf(&key), route, destination, packet.hash, current)
+            }
+        };
+        match decision {
+            Ok(decision) => candidates.push(Candidate {
+                position,
+                decision,
+                kept,
+            }),
             Err(reason) => burst.drop(index, reason, context.counters),
         }
     }
-    count as u64
+    candidates
+}
+
+/// What the packet's session says, if nothing but a policy has changed since.
+fn route_holds<F: Family>(burst: &mut Burst, context: &Context<'_>, position: usize) -> Option<Decided> {
+    let lane = F::lane(burst);
+    let (found, index) = (lane.found[position], usize::from(lane.packets[position]));
+    let table = F::table(context.shared);
+    let decided = table.get(found)?.decided();
+    let holds = decided.ingress == burst.packets[index].ingress
+        && decided.action != flow::UNDECIDED
+        && table.is_fresh(found, &decided, &context.shared.stamps);
+    holds.then_some(decided)
+}
+
+/// The way of a packet whose VNI or label names its port.
+fn straight_to(snapshot: &Snapshot, port: PortId, vrf: VrfId) -> Result<Decision, Reason> {
+    match snapshot.port(port) {
+        Some(_) => Ok(Decision {
+            hop: HopId::port(port),
+            vrf,
+            routes: [NO_OBJECT; 1 + FURTHER],
+            egress: Some(port),
+        }),
+        None => Err(Reason::PortDown),
+    }
 }
 
 /// Positions in the lane: sessions to be decided, then the packets of packet mode.
-fn undecided<F: Family>(burst: &mut Burst) -> ([u8; BURST], usize) {
+pub fn undecided<F: Family>(burst: &mut Burst) -> ([u8; BURST], usize) {
     let lane = F::lane(burst);
     let (mut positions, mut count) = (lane.undecided, lane.undecided_count);
     for position in (BURST - lane.stateless)..BURST {
@@ -97,27 +213,29 @@ fn undecided<F: Family>(burst: &mut Burst) -> ([u8; BURST], usize) {
     (positions, count)
 }
 
-/// The routes of some packets: runs of one VRF are looked up together.
-fn routes<F: Family>(burst: &mut Burst, context: &Context<'_>, positions: &[u8]) -> [RouteId; BURST] {
+/// The routes to some destinations, a burst's worth at most: runs of one VRF are looked up together.
+pub fn lookup<F: Family>(
+    context: &Context<'_>,
+    wanted: impl Iterator<Item = (VrfId, F::Address)>,
+) -> [RouteId; BURST] {
     let mut routes = [NO_ROUTE; BURST];
     let mut destinations = [F::Address::default(); BURST];
-    let lane = F::lane(burst);
-    for (destination, &position) in destinations.iter_mut().zip(positions) {
-        *destination = F::destination(&lane.keys[usize::from(position)]);
-    }
-    let vrf_at = |at: usize| F::vrf(&lane.keys[usize::from(positions[at])]);
-    let mut start = 0;
-    while start < positions.len() {
-        let vrf = vrf_at(start);
-        let mut end = start + 1;
-        while end < positions.len() && vrf_at(end) == vrf {
-            end += 1;
-        }
+    let mut run = VrfId(0);
+    let (mut start, mut end) = (0, 0);
+    let mut look = |vrf, destinations: &[F::Address], start: usize, end: usize| {
         if let Some(vrf) = context.snapshot.vrf(vrf) {
             F::fib(vrf).lookup_bulk(&destinations[start..end], &mut routes[start..end]);
         }
-        start = end;
+    };
+    for (vrf, destination) in wanted.take(BURST) {
+        if vrf != run {
+            look(run, &destinations, start, end);
+            (run, start) = (vrf, end);
+        }
+        destinations[end] = destination;
+        end += 1;
     }
+    look(run, &destinations, start, end);
     routes
 }
 
@@ -141,7 +259,7 @@ fn route_in<F: Family>(vrf: &Vrf, destination: F::Address) -> RouteId {
 
 /// As [`decide`], from a route that was looked up. `current` is the hop of a session that should stay with its group's
 /// member.
-fn decide_from<F: Family>(
+pub fn decide_from<F: Family>(
     context: &Context<'_>,
     mut vrf: VrfId,
     mut route: RouteId,
@@ -168,7 +286,14 @@ fn decide_from<F: Family>(
             };
         }
         match terminal::<F>(context, snapshot, hop, destination)? {
-            Way::Ends(hop) => return Ok(Decision { hop, vrf, routes }),
+            Way::Ends(hop, egress) => {
+                return Ok(Decision {
+                    hop,
+                    vrf,
+                    routes,
+                    egress,
+                });
+            }
             Way::LeadsTo(next) => {
                 vrf = next;
                 route = snapshot
@@ -181,7 +306,8 @@ fn decide_from<F: Family>(
 }
 
 enum Way {
-    Ends(HopId),
+    /// At a port of this host, or elsewhere.
+    Ends(HopId, Option<PortId>),
     LeadsTo(VrfId),
 }
 
@@ -192,13 +318,13 @@ fn terminal<F: Family>(
     destination: F::Address,
 ) -> Result<Way, Reason> {
     match snapshot.hop(hop).ok_or(Reason::PortDown)? {
-        Hop::Receive | Hop::Neighbour(_) => Ok(Way::Ends(hop)),
+        Hop::Receive | Hop::Neighbour(_) => Ok(Way::Ends(hop, None)),
         Hop::Port(port) => match port.role {
             // A subnet of an uplink: the destination is the neighbour.
             Role::Uplink { .. } => {
                 let address = F::address(destination);
                 match snapshot.neighbour_index.get(&(port.id, address)) {
-                    Some(&index) => Ok(Way::Ends(HopId::neighbour(index))),
+                    Some(&index) => Ok(Way::Ends(HopId::neighbour(index), None)),
                     None => {
                         context.punt(Punt::Resolve {
                             port: port.id,
@@ -208,12 +334,13 @@ fn terminal<F: Family>(
                     }
                 }
             }
-            _ => Ok(Way::Ends(hop)),
+            _ => Ok(Way::Ends(hop, Some(port.id))),
         },
         Hop::Table(entry) => match entry {
-            NextHop::Port { .. } | NextHop::Tunnel { .. } => Ok(Way::Ends(hop)),
-            NextHop::Receive => Ok(Way::Ends(HopId::RECEIVE)),
-            NextHop::Gateway(Some(index)) => Ok(Way::Ends(HopId::neighbour(*index))),
+            NextHop::Port { port, .. } => Ok(Way::Ends(hop, Some(*port))),
+            NextHop::Tunnel { .. } => Ok(Way::Ends(hop, None)),
+            NextHop::Receive => Ok(Way::Ends(HopId::RECEIVE, None)),
+            NextHop::Gateway(Some(index)) => Ok(Way::Ends(HopId::neighbour(*index), None)),
             NextHop::Gateway(None) => Err(Reason::NoUnderlayRoute),
             NextHop::Vrf(vrf) => Ok(Way::LeadsTo(*vrf)),
             NextHop::Discard => Err(Reason::Discarded),

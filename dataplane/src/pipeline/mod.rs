@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! rx ─ classify ─ flow ──hit────────────────────── apply ─ encap ─ transmit
-//!         │         └─miss─ forward ─ learn ─────────┘
+//!         │         └─miss─ forward ─ policy ─ learn ┘
 //!         └─ to us: local (arp, nd, echo, host)
 //! ```
 //!
@@ -21,9 +21,10 @@ pub mod learn;
 pub mod local;
 pub mod offload;
 mod plain;
+pub mod policy;
 pub mod transmit;
 
-use weft_table::flow::WorkerFlows;
+use weft_table::flow::{Key4, Key6};
 
 use crate::{
     dpdk::{Mbuf, clock},
@@ -33,7 +34,8 @@ use crate::{
     statistics::{Counters, Stage},
 };
 use burst::Burst;
-use family::{V4, V6};
+use family::{Family, V4, V6};
+use learn::Learner;
 use transmit::Transmit;
 use weft_table::PortId;
 
@@ -58,9 +60,9 @@ pub struct Context<'a> {
 /// A worker's part in the flow tables.
 pub struct Flows {
     /// IPv4.
-    pub v4: WorkerFlows,
+    pub v4: Learner<Key4>,
     /// IPv6.
-    pub v6: WorkerFlows,
+    pub v6: Learner<Key6>,
 }
 
 impl Context<'_> {
@@ -88,13 +90,25 @@ pub fn run(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
     flow::lookup::<V6>(burst, context);
     clock.lap(context.counters, Stage::Flow, packets);
     let first = (burst.v4.first_packets() + burst.v6.first_packets()) as u64;
-    let missed = forward::forward::<V4>(burst, context) + forward::forward::<V6>(burst, context);
+    let missed = miss::<V4>(burst, context) + miss::<V6>(burst, context);
     let deciding = clock.lap(context.counters, Stage::Miss, missed);
     apply::apply(burst, context);
     clock.lap(context.counters, Stage::Apply, packets);
     transmit::flush(context);
     clock.lap(context.counters, Stage::Transmit, packets);
     deciding * first / missed.max(1)
+}
+
+/// The way of packets without a decision that holds; how many they are.
+#[inline(never)]
+fn miss<F: Family>(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
+    let (undecided, count) = forward::undecided::<F>(burst);
+    if count > 0 {
+        let mut candidates = forward::forward::<F>(burst, context, &undecided[..count]);
+        policy::judge::<F>(burst, context, &mut candidates);
+        learn::learn::<F>(burst, context, candidates.as_slice());
+    }
+    count as u64
 }
 
 /// Charges the cycles since the last look to a stage.

@@ -4,15 +4,17 @@
 //! worker picks it up at a burst boundary. Nothing in here changes after that.
 
 mod next_hop;
+mod policy;
 mod port;
 
 use std::{net::IpAddr, sync::Arc};
 
 use hashbrown::HashMap;
 use weft_packet::{Label, Vni};
-use weft_table::{NextHopId, PortId, RouteId, VrfId, cow::CowArray, fib::View};
+use weft_table::{NextHopId, PolicyId, PortId, RouteId, VrfId, cow::CowArray, fib::View};
 
 pub use next_hop::{Hop, HopId, HopKind, L2Header, Neighbour, NextHop, TunnelPath};
+pub use policy::{Hits, Policy};
 pub use port::{Poll, Port, Role, VlanContext};
 
 /// See the module.
@@ -31,6 +33,8 @@ pub struct Snapshot {
     pub routes: CowArray<Route>,
     /// By [`NextHopId`].
     pub next_hops: CowArray<Option<Arc<NextHop>>>,
+    /// By [`PolicyId`].
+    pub policies: CowArray<Option<Arc<Policy>>>,
     /// Underlay neighbours by their index.
     pub neighbours: CowArray<Neighbour>,
     /// Index of an underlay neighbour by its uplink and address.
@@ -124,6 +128,7 @@ impl Snapshot {
             vrfs: CowArray::new(),
             routes: CowArray::new(),
             next_hops: CowArray::new(),
+            policies: CowArray::new(),
             neighbours: CowArray::new(),
             neighbour_index: Arc::default(),
             vnis: Arc::default(),
@@ -145,6 +150,12 @@ impl Snapshot {
     #[inline(always)]
     pub fn vrf(&self, vrf: VrfId) -> Option<&Vrf> {
         self.vrfs.get(vrf.index())?.as_deref()
+    }
+
+    /// A policy.
+    #[inline(always)]
+    pub fn policy(&self, policy: PolicyId) -> Option<&Policy> {
+        self.policies.get(policy.index())?.as_deref()
     }
 
     /// Where a route leads.

@@ -6,7 +6,10 @@ use weft_packet::{Mac, VlanId};
 use weft_table::{PortId, VrfId};
 
 use super::L2Header;
-use crate::port::{Driver, doorbell::DoorbellId};
+use crate::{
+    change::PortPolicy,
+    port::{Driver, doorbell::DoorbellId},
+};
 
 /// See the module. VLAN sub-interfaces have no driver of their own, they use their parent's.
 pub struct Port {
@@ -38,6 +41,8 @@ pub struct Port {
     pub vlans: Option<Box<[Option<VlanContext>; 4096]>>,
     /// To the guest behind it: MACs and tag.
     pub header: L2Header,
+    /// Which sessions it may have.
+    pub policy: PortPolicy,
 }
 
 /// What a port's packets are.

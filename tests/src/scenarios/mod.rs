@@ -14,6 +14,8 @@ mod neighbours;
 mod next_hops;
 mod offloads;
 mod pci;
+mod policy;
+mod policy_changes;
 mod restart;
 mod routes;
 mod second_opinion;
@@ -51,6 +53,8 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         routes::SCENARIOS,
         next_hops::SCENARIOS,
         vlans::SCENARIOS,
+        policy::SCENARIOS,
+        policy_changes::SCENARIOS,
         offloads::SCENARIOS,
         hostile_frames::SCENARIOS,
         captures::SCENARIOS,

@@ -15,9 +15,9 @@ super::scenarios! {
 }
 
 /// Two hosts joined by a wire, a container of red on each.
-struct TwoHosts {
-    hosts: [Host; 2],
-    containers: Vec<Container>,
+pub(super) struct TwoHosts {
+    pub(super) hosts: [Host; 2],
+    pub(super) containers: Vec<Container>,
 }
 
 impl World for TwoHosts {

@@ -3,12 +3,13 @@
 mod conflicts;
 mod failures;
 mod order;
+mod policies;
 mod random;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::IpNet;
-use weft_dataplane::change::NextHopSpec;
+use weft_dataplane::change::{NextHopSpec, PortPolicy, PortSpec};
 use weft_proto::v1;
 use weft_table::VrfId;
 
@@ -119,7 +120,7 @@ pub fn key(kind: Kind, name: &str) -> Key {
     Key::new(kind, name)
 }
 
-/// The tables with next hops in place of their numbers, which a restart deals anew.
+/// The tables with next hops and policies in place of their numbers, which a restart deals anew.
 pub fn by_value(tables: &Tables) -> impl PartialEq + std::fmt::Debug + use<> {
     let resolve = |hop: &weft_table::NextHopId| match &tables.next_hops[hop] {
         NextHopSpec::Group(members) => {
@@ -137,9 +138,30 @@ pub fn by_value(tables: &Tables) -> impl PartialEq + std::fmt::Debug + use<> {
         .collect();
     let mut hops: Vec<String> = tables.next_hops.keys().map(resolve).collect();
     hops.sort();
+    let ports: BTreeMap<_, _> = tables
+        .ports
+        .iter()
+        .map(|(id, spec)| {
+            let policy = match spec.policy {
+                PortPolicy::Judged(policy) => format!("{:?}", tables.policies[&policy]),
+                other => format!("{other:?}"),
+            };
+            let spec = PortSpec {
+                policy: PortPolicy::Open,
+                ..spec.clone()
+            };
+            (*id, (spec, policy))
+        })
+        .collect();
+    let mut policies: Vec<String> = tables
+        .policies
+        .values()
+        .map(|policy| format!("{policy:?}"))
+        .collect();
+    policies.sort();
     (
         tables.vrfs.clone(),
-        tables.ports.clone(),
+        (ports, policies),
         routes,
         hops,
         tables.vnis.clone(),

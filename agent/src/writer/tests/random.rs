@@ -17,6 +17,7 @@ const VRFS: &[&str] = &["underlay", "red", "blue", "green"];
 const PORTS: &[&str] = &["p0", "p1", "p2", "p3", "p4"];
 const ENDPOINTS: &[&str] = &["e0", "e1"];
 const GROUPS: &[&str] = &["g0", "g1"];
+const POLICIES: &[&str] = &["q0", "q1", "q2"];
 const PREFIXES: &[&str] = &[
     "10.0.0.0/24",
     "10.0.0.1/32",
@@ -66,8 +67,17 @@ fn a_port() -> impl Strategy<Value = v1::Object> {
     ];
     let hosts = proptest::sample::subsequence(vec!["10.0.0.1", "10.0.0.2", "fd00::1"], 0..=2);
     let trunk = proptest::option::of((1..4u32, pick(VRFS)));
-    (pick(PORTS), device, pick(VRFS), hosts, trunk, any::<bool>()).prop_map(
-        |(name, device, vrf, hosts, trunk, packet_mode)| {
+    let policies = proptest::sample::subsequence(POLICIES.to_vec(), 0..=2);
+    (
+        pick(PORTS),
+        device,
+        pick(VRFS),
+        hosts,
+        trunk,
+        any::<bool>(),
+        policies,
+    )
+        .prop_map(|(name, device, vrf, hosts, trunk, packet_mode, policies)| {
             with_port(port(name, vrf, device), |port| {
                 let length = if vrf == "underlay" { "/16" } else { "" };
                 // The first address of a /16 is none; 10.0.0.1 and so on are.
@@ -85,9 +95,29 @@ fn a_port() -> impl Strategy<Value = v1::Object> {
                         .collect();
                 }
                 port.packet_mode = packet_mode;
+                if vrf != "underlay" {
+                    port.policies = policies.iter().map(|policy| policy.to_string()).collect();
+                }
             })
-        },
+        })
+}
+
+fn a_policy() -> impl Strategy<Value = v1::Object> {
+    use v1::{PolicyAction::*, PolicyDirection::*};
+    let action = || proptest::sample::select(vec![Allow, Deny, Unspecified]);
+    let a_rule = (proptest::sample::select(vec![Ingress, Egress]), 1..9u32).prop_map(|(direction, port)| {
+        rule(direction, if port < 5 { Allow } else { Deny }, |rule| {
+            rule.protocol = "udp".into();
+            rule.destination_ports = vec![v1::PortRange { first: port, last: 9 }];
+        })
+    });
+    (
+        pick(POLICIES),
+        proptest::collection::vec(a_rule, 0..3),
+        action(),
+        action(),
     )
+        .prop_map(|(name, rules, ingress, egress)| policy(name, rules, [ingress, egress]))
 }
 
 fn an_object() -> impl Strategy<Value = v1::Object> {
@@ -99,6 +129,7 @@ fn an_object() -> impl Strategy<Value = v1::Object> {
         1 => (pick(&["n0", "n1"]), pick(VRFS), 1..4u32)
             .prop_map(|(name, vrf, host)| network(name, vrf, "10.0.0.0/24", &format!("10.0.0.{host}"))),
         5 => a_port(),
+        3 => a_policy(),
         5 => (pick(&["r0", "r1", "r2", "r3", "r4"]), pick(VRFS), pick(PREFIXES), a_hop(true))
             .prop_map(|(name, vrf, prefix, hop)| route(name, vrf, prefix, hop)),
         2 => (pick(GROUPS), a_hop(false), proptest::option::of(a_hop(false))).prop_map(|(name, a, b)| {

@@ -200,6 +200,8 @@ impl PartialEq for RuleSet {
     }
 }
 
+impl Eq for RuleSet {}
+
 impl fmt::Debug for RuleSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RuleSet")

@@ -1,0 +1,284 @@
+//! Judge who may open a session: the policy of the port that it comes from (egress), then that of the port that it goes
+//! to (ingress), as far as they are ports of this host.
+//!
+//! What is judged is the session as its initiator opens it. Answers belong to a session that was allowed; if its decision
+//! is out of date, they are judged by the initiator's tuple again, whoever sent the packet at hand. So a policy that has
+//! changed ends the sessions that it no longer allows with their next packet, in both directions. Answers come from where
+//! the initiator's packets go and go where those come from; anything else opens a session of its own.
+//!
+//! A decision depends on the policies of both ports. Which these are the session says: its ingress and its action.
+//! Without sessions (packet mode) each packet is judged by itself.
+//!
+//! Drops: policy-denied, fragment.
+
+use weft_packet::ip::protocol;
+use weft_table::{
+    PortId,
+    flow::{Decided, DirectionIndex, Key, SessionIndex},
+    policy::{Action, Direction, Tuple, Verdict},
+};
+
+use super::{
+    Context,
+    burst::{Burst, Packet, ingress_port},
+    family::Family,
+    flow::egress_of,
+    forward::{self, Candidate, Candidates},
+};
+use crate::{change::PortPolicy, dpdk::BURST, drops::Reason, snapshot::Snapshot};
+
+/// Whether the policies that a decision was made with are those of now.
+#[inline(always)]
+pub fn is_fresh(context: &Context<'_>, decided: &Decided) -> bool {
+    let unchanged = |port: PortId| context.shared.port_stamps.get(u32::from(port.0)) <= decided.stamp();
+    ingress_port(decided.ingress).is_none_or(unchanged) && egress_of(decided.action).is_none_or(unchanged)
+}
+
+/// A session that a packet opens, or that it belongs to, as its initiator opens it.
+#[derive(Clone, Copy, Default)]
+struct Opening<A> {
+    /// Number of the candidate.
+    candidate: u8,
+    /// Of the port that it comes from.
+    egress: PortPolicy,
+    /// Of the port that it goes to.
+    ingress: PortPolicy,
+    source: A,
+    destination: A,
+    protocol: u8,
+    source_port: u16,
+    /// ICMP: type and code.
+    destination_port: u16,
+    /// It is there already, or the packet has none: allowing it is no news.
+    known: bool,
+    /// Denied: the session ends.
+    ends: Option<SessionIndex>,
+}
+
+impl<A: Copy> Opening<A> {
+    fn policy(&self, direction: Direction) -> PortPolicy {
+        match direction {
+            Direction::Egress => self.egress,
+            Direction::Ingress => self.ingress,
+        }
+    }
+
+    fn tuple(&self, direction: Direction) -> Tuple<A> {
+        let (remote, local) = match direction {
+            Direction::Egress => (self.destination, self.source),
+            Direction::Ingress => (self.source, self.destination),
+        };
+        Tuple {
+            remote,
+            local,
+            protocol: self.protocol,
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+        }
+    }
+}
+
+/// The stage: drops the packets of sessions that may not be.
+pub fn judge<F: Family>(burst: &mut Burst, context: &mut Context<'_>, candidates: &mut Candidates) {
+    let mut openings = [Opening::<F::Address>::default(); BURST];
+    let mut count = 0;
+    for (number, candidate) in candidates.as_slice().iter().enumerate() {
+        let (egress, ingress, key, found) = opened_by::<F>(burst, context, candidate);
+        if egress == PortPolicy::Open && ingress == PortPolicy::Open {
+            continue;
+        }
+        let ports = F::ports(&key);
+        let message = ports.icmp_message(key.protocol());
+        openings[count] = Opening {
+            candidate: number as u8,
+            egress,
+            ingress,
+            source: F::source(&key),
+            destination: F::destination(&key),
+            protocol: key.protocol(),
+            source_port: if message.is_some() { 0 } else { ports.source_port },
+            destination_port: message.unwrap_or(ports.destination_port),
+            known: found.is_some(),
+            ends: ends::<F>(burst, context, candidate, found),
+        };
+        count += 1;
+    }
+    if count == 0 {
+        return;
+    }
+    let openings = &openings[..count];
+    let mut denied = fragments::<F>(burst, candidates.as_slice(), openings);
+    for direction in [Direction::Egress, Direction::Ingress] {
+        by_policy(context, direction, openings, &mut denied);
+    }
+    let mut dropped = [false; BURST];
+    for (opening, denied) in openings.iter().zip(denied) {
+        let Some(reason) = denied else { continue };
+        let number = usize::from(opening.candidate);
+        dropped[number] = true;
+        let position = usize::from(candidates.as_slice()[number].position);
+        let index = usize::from(F::lane(burst).packets[position]);
+        burst.drop(index, reason, context.counters);
+        if let Some(session) = opening.ends {
+            // Held by another worker, it ends with a later packet.
+            let _ = F::table(context.shared).remove(&mut F::learner(context.flows).flows, session);
+        }
+    }
+    candidates.retain(|number| !dropped[number]);
+}
+
+/// The policies that a candidate's session is judged by, its initiator's key, and the session if there is one.
+fn opened_by<F: Family>(
+    burst: &mut Burst,
+    context: &Context<'_>,
+    candidate: &Candidate,
+) -> (PortPolicy, PortPolicy, F::Key, DirectionIndex) {
+    let position = usize::from(candidate.position);
+    let lane = F::lane(burst);
+    let (key, found) = (lane.keys[position], lane.found[position]);
+    let packet = burst.packets[usize::from(lane.packets[position])];
+    let (from, to) = (ingress_port(packet.ingress), candidate.decision.egress);
+    let of = |port: Option<PortId>| {
+        port.and_then(|port| context.snapshot.port(port))
+            .map_or(PortPolicy::Open, |port| port.policy)
+    };
+    let (egress, ingress) = (of(from), of(to));
+    // Whether it is an answer makes no difference where nobody judges.
+    let judged = egress != PortPolicy::Open || ingress != PortPolicy::Open;
+    if judged && found.is_some() && is_answer::<F>(context, found, from, to) {
+        (ingress, egress, key.reversed(F::vrf(&key)), found)
+    } else {
+        (egress, ingress, key, found)
+    }
+}
+
+/// Whether a packet that came by `from` and goes to `to` answers the initiator of the session that it was found in.
+fn is_answer<F: Family>(
+    context: &Context<'_>,
+    found: DirectionIndex,
+    from: Option<PortId>,
+    to: Option<PortId>,
+) -> bool {
+    if found.is_initiator() {
+        return false;
+    }
+    let table = F::table(context.shared);
+    let initiator = table.direction(found.peer());
+    if to != ingress_port(initiator.ingress()) {
+        return false;
+    }
+    if from == egress_of(initiator.action()) {
+        return true;
+    }
+    // The initiator's packets may go elsewhere since its last one.
+    let key = initiator.key();
+    let hash = Packet::hash_of(table.hash(&key));
+    let now = forward::decide::<F>(context, F::vrf(&key), F::destination(&key), hash);
+    now.is_ok_and(|decision| decision.egress == from)
+}
+
+/// The session that ends if its packet is denied. A packet that came by another way than its session expects says nothing
+/// about that.
+fn ends<F: Family>(
+    burst: &mut Burst,
+    context: &Context<'_>,
+    candidate: &Candidate,
+    found: DirectionIndex,
+) -> Option<SessionIndex> {
+    let direction = F::table(context.shared).get(found)?;
+    let index = usize::from(F::lane(burst).packets[usize::from(candidate.position)]);
+    (direction.ingress() == burst.packets[index].ingress).then(|| found.session())
+}
+
+/// In packet mode fragments come by without their ports, and nobody can say what rule they fall under.
+fn fragments<F: Family>(
+    burst: &mut Burst,
+    candidates: &[Candidate],
+    openings: &[Opening<F::Address>],
+) -> [Option<Reason>; BURST] {
+    let stateful = F::lane(burst).stateful;
+    let mut denied = [None; BURST];
+    for (denied, opening) in denied.iter_mut().zip(openings) {
+        let position = usize::from(candidates[usize::from(opening.candidate)].position);
+        let has_ports = matches!(opening.protocol, protocol::TCP | protocol::UDP | protocol::SCTP);
+        if position >= stateful && has_ports && (opening.source_port, opening.destination_port) == (0, 0) {
+            *denied = Some(Reason::Fragment);
+        }
+    }
+    denied
+}
+
+/// Has the ports' policies judge in one direction. Runs of one policy are judged together.
+fn by_policy<A: weft_table::policy::Family>(
+    context: &Context<'_>,
+    direction: Direction,
+    openings: &[Opening<A>],
+    denied: &mut [Option<Reason>; BURST],
+) {
+    let mut start = 0;
+    while let Some(first) = openings.get(start) {
+        let policy = first.policy(direction);
+        let run = openings[start..]
+            .iter()
+            .take_while(|opening| opening.policy(direction) == policy);
+        let end = start + run.count();
+        match policy {
+            PortPolicy::Open => {}
+            PortPolicy::Closed => denied[start..end].fill(Some(Reason::PolicyDenied)),
+            PortPolicy::Judged(_) => {
+                by_rules(
+                    context,
+                    direction,
+                    policy,
+                    &openings[start..end],
+                    &mut denied[start..end],
+                );
+            }
+        }
+        start = end;
+    }
+}
+
+fn by_rules<A: weft_table::policy::Family>(
+    context: &Context<'_>,
+    direction: Direction,
+    policy: PortPolicy,
+    openings: &[Opening<A>],
+    denied: &mut [Option<Reason>],
+) {
+    let Some(policy) = judge_of(context.snapshot, policy) else {
+        return denied.fill(Some(Reason::PolicyDenied));
+    };
+    let mut tuples = [Tuple::<A>::default(); BURST];
+    for (tuple, opening) in tuples.iter_mut().zip(openings) {
+        *tuple = opening.tuple(direction);
+    }
+    let nobody = Verdict {
+        action: Action::Deny,
+        decider: u32::MAX,
+    };
+    let mut verdicts = [nobody; BURST];
+    let count = openings.len();
+    policy
+        .rules
+        .judge_bulk(direction, &tuples[..count], &mut verdicts[..count]);
+    for ((opening, denied), verdict) in openings.iter().zip(denied).zip(verdicts) {
+        // The other port's policy was first to say no.
+        if denied.is_some() {
+            continue;
+        }
+        if verdict.action == Action::Deny {
+            *denied = Some(Reason::PolicyDenied);
+        }
+        if denied.is_some() || !opening.known {
+            policy.hits.count(context.worker, verdict.decider);
+        }
+    }
+}
+
+fn judge_of(snapshot: &Snapshot, policy: PortPolicy) -> Option<&crate::snapshot::Policy> {
+    match policy {
+        PortPolicy::Judged(id) => snapshot.policy(id),
+        PortPolicy::Open | PortPolicy::Closed => None,
+    }
+}
