@@ -37,10 +37,11 @@ const PROBES: usize = 1000;
 const PROBED_WITHIN: Duration = Duration::from_secs(20);
 
 type Load = fn(&Daemon, Vec<v1::Object>) -> Result<Duration>;
+type Table = fn() -> Vec<v1::Object>;
 
 /// See the module.
 pub fn run(bench: &mut Bench) -> Result<()> {
-    let loads: [(&str, Load, fn() -> Vec<v1::Object>); 4] = [
+    let loads: [(&str, Load, Table); 4] = [
         ("apply/10k-ports", controller::apply, routes_of_ports),
         ("apply/100k-routes", controller::apply, || table(100_000)),
         ("sync/1m-routes", sync_in_batches, || table(1_000_000)),
@@ -65,7 +66,7 @@ fn sync_singly(daemon: &Daemon, objects: Vec<v1::Object>) -> Result<Duration> {
     controller::sync(daemon, objects, 1)
 }
 
-fn loaded(bench: &mut Bench, case: &str, load: Load, objects: fn() -> Vec<v1::Object>) -> Result<()> {
+fn loaded(bench: &mut Bench, case: &str, load: Load, objects: Table) -> Result<()> {
     let (mut rate, mut until) = (Samples::default(), Samples::default());
     for _ in 0..if bench.options.quick { 2 } else { TURNS } {
         bench.say(case);

@@ -51,7 +51,10 @@ pub fn of(graph: &Graph, id: NodeId) -> Option<Outputs> {
                 return None;
             }
             let rules = policies::compose(graph, policies)?.compile();
-            Some(smallvec![(Resource::Policy(number), Value::Policy(Arc::new(rules)))])
+            Some(smallvec![(
+                Resource::Policy(number),
+                Value::Policy(Arc::new(rules))
+            )])
         }
         Identity::Hosts(port) => {
             // Without needs the port has no address any more, or is gone.

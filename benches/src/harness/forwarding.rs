@@ -40,7 +40,7 @@ pub fn settings(replay: &Replay, packets: usize) -> Settings {
 pub fn memory_mib(replay: &Replay, packets: usize) -> u32 {
     // Headers of the pool and of the buffer, headroom; a tenth for how the pool spreads them.
     let buffer = 64 + 128 + 128 + usize::from(mbuf_room(replay));
-    64 + ((packets + SPARE_BUFFERS) * buffer * 11 / 10 >> 20) as u32
+    64 + (((packets + SPARE_BUFFERS) * buffer * 11 / 10) >> 20) as u32
 }
 
 /// Buffers just large enough: those of a replay lie in memory all at once, and 2 KiB each would measure the memory.

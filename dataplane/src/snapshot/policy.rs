@@ -75,8 +75,7 @@ impl Hits {
 
     /// One decider's count of all workers.
     pub fn get(&self, decider: usize) -> u64 {
-        let counted =
-            |own: &[AtomicU64]| own.get(decider).map_or(0, |count| count.load(Ordering::Relaxed));
+        let counted = |own: &[AtomicU64]| own.get(decider).map_or(0, |count| count.load(Ordering::Relaxed));
         let base = self.base.get(decider).copied().unwrap_or_default();
         base + self.workers.iter().map(|own| counted(own)).sum::<u64>()
     }

@@ -8,7 +8,10 @@ use weft_table::{
 
 use super::*;
 use crate::reconciler::{Decider, Part};
-use v1::{PolicyAction::*, PolicyDirection::*};
+use v1::{
+    PolicyAction::*,
+    PolicyDirection::{Egress, Ingress},
+};
 
 fn udp(direction: v1::PolicyDirection, action: v1::PolicyAction, port: u32) -> v1::PolicyRule {
     rule(direction, action, |rule| {

@@ -103,7 +103,10 @@ fn a_port() -> impl Strategy<Value = v1::Object> {
 }
 
 fn a_policy() -> impl Strategy<Value = v1::Object> {
-    use v1::{PolicyAction::*, PolicyDirection::*};
+    use v1::{
+        PolicyAction::*,
+        PolicyDirection::{Egress, Ingress},
+    };
     let action = || proptest::sample::select(vec![Allow, Deny, Unspecified]);
     let a_rule = (proptest::sample::select(vec![Ingress, Egress]), 1..9u32).prop_map(|(direction, port)| {
         rule(direction, if port < 5 { Allow } else { Deny }, |rule| {
