@@ -3,7 +3,7 @@
 //!
 //! - `routes-policies`: 1,000 routes and 100 policies a second change over gRPC, one in a hundred of them among those that
 //!   the traffic's own sessions are decided from. A route that comes or goes inside of another makes every session of
-//!   that other be looked at again.
+//!   that other be looked at again, a policy that changes all those of its ports.
 //! - `routes-in-use`: the same with one in ten, which is 100 a second in one tenant's network.
 //! - `replace-1m`: a table of a million routes in the traffic's VRF is replaced by another, route by route.
 //!
@@ -16,14 +16,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use weft_proto::v1;
+use weft_proto::v1::{self, object};
 
 use crate::harness::{
     Bench, controller,
     daemon::{Daemon, Work},
     forwarding,
-    job::Job,
-    replay::{FURTHER, Replay, Size, VNI, Wrapping},
+    job::{self, Job},
+    policy,
+    replay::{FURTHER, Replay, Size, VLAN, VNI, Wrapping},
     report::{Better, WEFT},
     turns::{Samples, TURNS},
 };
@@ -38,6 +39,8 @@ const BATCHES: u32 = 100;
 const ROUTES: u32 = 10;
 /// Routes that take part; one batch after another takes the next ones.
 const SLOTS: u32 = 1000;
+/// Policies that take part, one a batch. The first is the traffic's port's, each of the others has a port of its own.
+const POLICIES: u32 = 100;
 /// How much of the rate must have been reached for a figure to count.
 const REACHED: f64 = 0.95;
 /// Routes of the table that is replaced.
@@ -108,10 +111,7 @@ impl Turns {
 fn routes_and_policies(bench: &mut Bench, daemon: &Daemon, case: &str, one_in: u32) -> Result<()> {
     let window = Duration::from_secs(if bench.options.quick { 2 } else { 5 });
     let mut turns = Turns::default();
-    let mut change = Changes {
-        one_in,
-        batch: AtomicU64::new(0),
-    };
+    let mut change = Changes::begin(daemon, one_in)?;
     for _ in 0..TURNS {
         let quiet = daemon.work(window)?;
         let busy = change.during(daemon, || daemon.work(window))?;
@@ -130,6 +130,17 @@ struct Changes {
 }
 
 impl Changes {
+    /// Gives the traffic's port and a hundred others a policy that will change.
+    fn begin(daemon: &Daemon, one_in: u32) -> Result<Self> {
+        let objects = (0..POLICIES).map(|number| changing_policy(number, 0));
+        controller::apply(daemon, objects.chain((1..POLICIES).map(bystander)).collect())?;
+        daemon.apply(&job::tenant(&format!("{}, {}", policy_name(0), policy::NAME)))?;
+        Ok(Changes {
+            one_in,
+            batch: AtomicU64::new(0),
+        })
+    }
+
     /// Changes routes and policies at their rate while `measure` runs.
     fn during(&mut self, daemon: &Daemon, measure: impl FnOnce() -> Result<Work>) -> Result<Work> {
         let (stop, start, first) = (AtomicBool::new(false), Instant::now(), *self.batch.get_mut());
@@ -154,6 +165,7 @@ impl Changes {
 
     /// Takes all that it made away.
     fn undo(&mut self, daemon: &Daemon) -> Result<()> {
+        daemon.apply(&job::tenant(policy::NAME))?;
         controller::sync(daemon, Vec::new(), controller::MESSAGE).map(|_| ())
     }
 
@@ -181,7 +193,7 @@ impl Changes {
     }
 }
 
-/// The changes of a batch: each route comes, moves to another endpoint and goes again, in turn with the others.
+/// The changes of a batch: one policy, and some routes. Each route comes, moves to another endpoint and goes again, in turn with the others.
 fn changes(batch: u64, one_in: u32) -> (Vec<v1::Object>, Vec<v1::Key>) {
     let (mut objects, mut deletes) = (Vec::new(), Vec::new());
     for number in 0..u64::from(ROUTES) {
@@ -199,7 +211,55 @@ fn changes(batch: u64, one_in: u32) -> (Vec<v1::Object>, Vec<v1::Key>) {
             }),
         }
     }
+    objects.push(changing_policy(
+        (batch % u64::from(POLICIES)) as u32,
+        (batch / u64::from(POLICIES)) as u32,
+    ));
     (objects, deletes)
+}
+
+fn policy_name(number: u32) -> String {
+    format!("churn-{number}")
+}
+
+/// Ten rules, of which the traffic meets none and leaves the decision to its port's next policy.
+fn changing_policy(number: u32, round: u32) -> v1::Object {
+    let rule = |rule: u32| v1::PolicyRule {
+        direction: v1::PolicyDirection::Egress.into(),
+        action: v1::PolicyAction::Deny.into(),
+        protocol: "tcp".into(),
+        destination_ports: vec![v1::PortRange {
+            first: 1 + (round * 10 + rule) % 65_535,
+            last: 0,
+        }],
+        ..Default::default()
+    };
+    v1::Object {
+        name: policy_name(number),
+        spec: Some(object::Spec::Policy(v1::Policy {
+            rules: (0..10).map(rule).collect(),
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+/// A port that has nothing but its policy.
+fn bystander(number: u32) -> v1::Object {
+    let vlan = v1::VlanDevice {
+        parent: "trunk".into(),
+        vlan: u32::from(VLAN) + number,
+    };
+    v1::Object {
+        name: format!("bystander-{number}"),
+        spec: Some(object::Spec::Port(v1::Port {
+            device: Some(v1::port::Device::Vlan(vlan)),
+            vrf: "red".into(),
+            policies: vec![policy_name(number)],
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
 }
 
 /// One in so many is a host that the traffic goes to, the others are elsewhere in the VRF.
@@ -238,12 +298,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_batch_changes_ten_routes_and_nothing_is_left_after_three_rounds() {
+    fn each_batch_changes_ten_routes_and_a_policy_and_no_route_is_left_after_three_rounds() {
         let mut routes = BTreeSet::new();
         let mut changed: BTreeMap<String, u32> = BTreeMap::new();
         for batch in 0..u64::from(3 * SLOTS / ROUTES) {
-            let (objects, deletes) = changes(batch, 10);
-            assert_eq!(objects.len() + deletes.len(), ROUTES as usize);
+            let (mut objects, deletes) = changes(batch, 10);
+            assert_eq!(objects.len() + deletes.len(), ROUTES as usize + 1);
+            let policy = objects.pop().and_then(|object| object.spec);
+            assert!(matches!(policy, Some(object::Spec::Policy(_))));
             for object in objects {
                 *changed.entry(object.name.clone()).or_default() += 1;
                 routes.insert(object.name);

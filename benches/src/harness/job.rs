@@ -9,6 +9,7 @@ use weft_tests::{
 
 use super::{
     ovs::port,
+    policy,
     replay::{FURTHER, LOCAL, NEIGHBOUR, REMOTE, UPLINK, VLAN, VNI, Wrapping},
 };
 
@@ -62,7 +63,8 @@ impl Job {
         }
     }
 
-    /// weft's objects: packets come from the device `source` and leave by the device `sink`.
+    /// weft's objects: packets come from the device `source` and leave by the device `sink`. Tenants' ports with sessions
+    /// have the [`policy`].
     pub fn configuration(self, source: &str, sink: &str) -> String {
         let neighbour = mac(NEIGHBOUR);
         let uplink = |device: &str| {
@@ -87,13 +89,16 @@ impl Job {
             Job::CtMplsUdp => format!("{{tunnel: {{endpoint: far, labels: [{LABEL}]}}}}"),
             Job::Decap | Job::Local => "{port: {port: sink}}".to_owned(),
         };
+        let mut policies = "";
+        if self.is_stateful() {
+            objects.push(policy::manifest());
+            policies = policy::NAME;
+        }
         if self.wrapping() == Wrapping::Tagged {
             objects.push(format!(
                 "kind: Port\nname: trunk\nspec: {{ethdev: {{device: \"{source}\"}}, vrf: red}}\n"
             ));
-            objects.push(format!(
-                "kind: Port\nname: tenant\nspec: {{vlan: {{parent: trunk, vlan: {VLAN}}}, vrf: red}}\n"
-            ));
+            objects.push(tenant(policies));
         } else {
             objects.push(uplink(source));
             objects.push(format!(
@@ -102,7 +107,8 @@ impl Job {
         }
         if self.out() == port::TENANT {
             objects.push(format!(
-                "kind: Port\nname: sink\nspec: {{ethdev: {{device: \"{sink}\"}}, vrf: red, mac: \"{}\"}}\n",
+                "kind: Port\nname: sink\nspec: {{ethdev: {{device: \"{sink}\"}}, vrf: red, mac: \"{}\", \
+                 policies: [{policies}]}}\n",
                 mac(SINK)
             ));
         } else {
@@ -169,6 +175,14 @@ impl Job {
     pub fn entropy(self) -> Option<std::ops::Range<usize>> {
         (self.out() == port::TUNNEL).then_some(34..36)
     }
+}
+
+/// The tenant's port that the packets come from, with its policies in their order.
+pub fn tenant(policies: &str) -> String {
+    format!(
+        "kind: Port\nname: tenant\nspec: {{vlan: {{parent: trunk, vlan: {VLAN}}}, vrf: red, \
+         policies: [{policies}]}}\n"
+    )
 }
 
 impl fmt::Display for Job {

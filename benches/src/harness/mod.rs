@@ -8,6 +8,7 @@ pub mod forwarding;
 pub mod job;
 pub mod machine;
 pub mod ovs;
+pub mod policy;
 pub mod replay;
 pub mod report;
 pub mod search;

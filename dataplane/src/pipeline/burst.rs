@@ -113,7 +113,8 @@ pub struct Lane<K> {
     pub stateful: usize,
     /// How many without.
     pub stateless: usize,
-    /// Positions in the lane that the next stage must decide: no session, or one that is out of date.
+    /// Positions in the lane that the next stage must decide: no session, or one that is out of date; then packets of
+    /// packet mode whose route does not say it all.
     pub undecided: [u8; BURST],
     /// How many of them.
     pub undecided_count: usize,
@@ -164,7 +165,10 @@ impl<K: Key> Lane<K> {
     #[inline(always)]
     pub fn first_packets(&self) -> usize {
         let undecided = &self.undecided[..self.undecided_count];
-        let new = |position: &&u8| self.found[usize::from(**position)].is_none();
+        let new = |position: &&u8| {
+            let position = usize::from(**position);
+            position < self.stateful && self.found[position].is_none()
+        };
         undecided.iter().filter(new).count()
     }
 

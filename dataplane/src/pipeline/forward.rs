@@ -105,7 +105,7 @@ impl Candidates {
     }
 }
 
-/// The stage. `undecided` are places in the lane, see [`undecided`].
+/// The stage. `undecided` are places in the lane.
 pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>, undecided: &[u8]) -> Candidates {
     let mut kept = [None; BURST];
     for (kept, &position) in kept.iter_mut().zip(undecided) {
@@ -198,19 +198,6 @@ fn straight_to(snapshot: &Snapshot, port: PortId, vrf: VrfId) -> Result<Decision
         }),
         None => Err(Reason::PortDown),
     }
-}
-
-/// Positions in the lane: sessions to be decided, then the packets of packet mode.
-pub fn undecided<F: Family>(burst: &mut Burst) -> ([u8; BURST], usize) {
-    let lane = F::lane(burst);
-    let (mut positions, mut count) = (lane.undecided, lane.undecided_count);
-    for position in (BURST - lane.stateless)..BURST {
-        positions[count] = position as u8;
-        count += 1;
-    }
-    // Packet mode fills the lane from its end: back in the order of arrival.
-    positions[lane.undecided_count..count].reverse();
-    (positions, count)
 }
 
 /// The routes to some destinations, a burst's worth at most: runs of one VRF are looked up together.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! rx ─ classify ─ flow ──hit────────────────────── apply ─ encap ─ transmit
-//!         │         └─miss─ forward ─ policy ─ learn ┘
+//!         │         ├─miss─ forward ─ policy ─ learn ┤
+//!         │         └─ without sessions: packet_mode ┘
 //!         └─ to us: local (arp, nd, echo, host)
 //! ```
 //!
@@ -20,6 +21,7 @@ pub mod forward;
 pub mod learn;
 pub mod local;
 pub mod offload;
+mod packet_mode;
 mod plain;
 pub mod policy;
 pub mod transmit;
@@ -90,7 +92,8 @@ pub fn run(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
     flow::lookup::<V6>(burst, context);
     clock.lap(context.counters, Stage::Flow, packets);
     let first = (burst.v4.first_packets() + burst.v6.first_packets()) as u64;
-    let missed = miss::<V4>(burst, context) + miss::<V6>(burst, context);
+    let stateless = packet_mode::forward::<V4>(burst, context) + packet_mode::forward::<V6>(burst, context);
+    let missed = stateless + miss::<V4>(burst, context) + miss::<V6>(burst, context);
     let deciding = clock.lap(context.counters, Stage::Miss, missed);
     apply::apply(burst, context);
     clock.lap(context.counters, Stage::Apply, packets);
@@ -102,7 +105,8 @@ pub fn run(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
 /// The way of packets without a decision that holds; how many they are.
 #[inline(never)]
 fn miss<F: Family>(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
-    let (undecided, count) = forward::undecided::<F>(burst);
+    let lane = F::lane(burst);
+    let (undecided, count) = (lane.undecided, lane.undecided_count);
     if count > 0 {
         let mut candidates = forward::forward::<F>(burst, context, &undecided[..count]);
         policy::judge::<F>(burst, context, &mut candidates);

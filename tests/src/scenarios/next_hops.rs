@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use weft_tests::{
     container::TapPort,
     frame::Packet,
-    lone::{GATEWAY, Lone, WEB, test_mac, ways},
+    host::rows,
+    lone::{APP, GATEWAY, Lone, WEB, test_mac, ways},
     wire::Wire,
     world::in_world,
 };
@@ -19,6 +20,7 @@ super::scenarios! {
     discard_drops_and_counts: ["Next hops: discard"],
     a_gateway_is_resolved_behind_the_underlay: ["Next hops: resolve"],
     leaks_that_lead_into_each_other_end: [],
+    packet_mode_takes_every_kind_of_next_hop: [],
 }
 
 /// A group behind 10.50.0.0/24 and fd50::/64: two local ports and two tunnels.
@@ -273,5 +275,80 @@ fn leaks_that_lead_into_each_other_end() {
             .expect_drops("leak-loop", 1, || world.web.send(&packet.frame(GATEWAY, WEB)));
         world.host.delete("route", "loop1 loop2");
         world.host.delete("vrf", "green");
+    });
+}
+
+/// Packets of all kinds come mixed, so that a burst holds several.
+fn packet_mode_takes_every_kind_of_next_hop() {
+    const ROUNDS: u16 = 20;
+    in_world(|world: &mut Lone| {
+        let mut group = Group::new(world, &[LB1, LB2].join(", "));
+        group.world.host.apply(
+            "kind: Vrf\nname: red\nspec: {packet_mode: true}\n---\n\
+             kind: Vrf\nname: shared\nspec: {packet_mode: true}\n---\n\
+             kind: Route\nname: leak\nspec: {vrf: red, prefix: 10.54.0.0/24, next_hop: {vrf: shared}}\n---\n\
+             kind: Route\nname: leaked\nspec: {vrf: shared, prefix: 10.54.0.0/24, \
+             next_hop: {tunnel: {endpoint: mpls-udp, labels: [1000]}}}\n---\n\
+             kind: Route\nname: hole\nspec: {vrf: red, prefix: 10.52.0.0/24, next_hop: {discard: {}}}\n",
+        );
+        let to = |destination: &str, round: u16| {
+            Packet::udp(
+                &format!("10.0.0.1:{}", 6000 + round),
+                destination,
+                b"without a session",
+            )
+        };
+        let drops = ["discarded", "no-route"].map(|reason| (reason, group.world.host.dropped(reason)));
+        for round in 0..ROUNDS {
+            for destination in [
+                "10.0.0.2:7",
+                "10.0.0.12:7",
+                "10.50.0.1:7",
+                "10.54.0.1:7",
+                "10.52.0.1:7",
+                "172.30.0.1:7",
+            ] {
+                group.world.web.send(&to(destination, round).frame(GATEWAY, WEB));
+            }
+        }
+        for (reason, before) in drops {
+            weft_tests::eventually(reason, || {
+                (group.world.host.dropped(reason) == before + u64::from(ROUNDS)).then_some(())
+            });
+        }
+        for round in 0..ROUNDS {
+            let expected = to("10.0.0.2:7", round).hop().frame(APP, GATEWAY);
+            group.world.app.expect(&expected);
+        }
+        // Packets of one flow keep their order, those of several need not.
+        let (vxlan, mpls): (Vec<_>, Vec<_>) = (0..2 * ROUNDS)
+            .map(|_| group.world.router.receive())
+            .partition(|sent| sent[30..34] == [198, 18, 0, 2]);
+        for (destination, way, sent) in [("10.0.0.12:7", 0, vxlan), ("10.54.0.1:7", 1, mpls)] {
+            assert_eq!(sent.len(), usize::from(ROUNDS), "{destination}");
+            for (round, sent) in (0..ROUNDS).zip(sent) {
+                let expected = ways()[way].outgoing(&to(destination, round).hop(), &sent);
+                assert_eq!(&sent[14..], expected.bytes(), "{destination}");
+            }
+        }
+        let instantly = std::time::Duration::from_millis(100);
+        let members = group.local.iter_mut().map(|wire| wire.drain(instantly).len());
+        let taken: Vec<usize> = members.collect();
+        assert_eq!(taken.iter().sum::<usize>(), usize::from(ROUNDS), "{taken:?}");
+        assert!(!taken.contains(&0), "{taken:?}");
+        let sessions = rows(
+            &group
+                .world
+                .host
+                .json("get flows --vrf red --match proto=udp,dport=7"),
+        );
+        assert!(sessions.is_empty(), "{sessions:?}");
+        group.world.host.delete("route", "leak leaked hole");
+        group.world.host.delete("vrf", "shared");
+        group
+            .world
+            .host
+            .apply("kind: Vrf\nname: red\nspec: {packet_mode: false}\n");
+        group.end();
     });
 }
