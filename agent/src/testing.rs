@@ -205,6 +205,19 @@ pub fn policy(name: &str, rules: Vec<v1::PolicyRule>, defaults: [v1::PolicyActio
     )
 }
 
+/// A floating IP.
+pub fn floating_ip(name: &str, vrf: &str, address: &str, port: &str, inside: &str) -> v1::Object {
+    object(
+        name,
+        Spec::FloatingIp(v1::FloatingIp {
+            vrf: vrf.into(),
+            address: address.into(),
+            port: port.into(),
+            inside_address: inside.into(),
+        }),
+    )
+}
+
 /// The port with these policies.
 pub fn with_policies(port: v1::Object, policies: &[&str]) -> v1::Object {
     with_port(port, |port| {

@@ -20,7 +20,7 @@ pub struct KindInfo {
 }
 
 /// Every kind, in the order in which one thing needs another.
-pub static KINDS: [KindInfo; 9] = [
+pub static KINDS: [KindInfo; 10] = [
     KindInfo {
         kind: v1::Kind::Vrf,
         title: "Vrf",
@@ -78,6 +78,14 @@ pub static KINDS: [KindInfo; 9] = [
         field: "route",
     },
     KindInfo {
+        kind: v1::Kind::FloatingIp,
+        title: "FloatingIp",
+        singular: "floating-ip",
+        plural: "floating-ips",
+        short: &["fip", "fips"],
+        field: "floating_ip",
+    },
+    KindInfo {
         kind: v1::Kind::Vni,
         title: "Vni",
         singular: "vni",
@@ -120,6 +128,7 @@ impl KindInfo {
             Spec::Vni(_) => v1::Kind::Vni,
             Spec::Label(_) => v1::Kind::Label,
             Spec::Policy(_) => v1::Kind::Policy,
+            Spec::FloatingIp(_) => v1::Kind::FloatingIp,
         };
         Self::from_api(kind)
     }

@@ -42,6 +42,7 @@ fn needs(object: &v1::Object) -> Vec<(&'static str, String)> {
     match object.spec.as_ref().unwrap() {
         Spec::Vrf(_) | Spec::TunnelEndpoint(_) | Spec::Policy(_) => Vec::new(),
         Spec::Network(network) => vec![("vrf", network.vrf.clone())],
+        Spec::FloatingIp(floating) => vec![("vrf", floating.vrf.clone()), ("port", floating.port.clone())],
         Spec::Port(port) => {
             let parent = match &port.device {
                 Some(Device::Vlan(vlan)) => Some(("port", vlan.parent.clone())),
@@ -85,6 +86,7 @@ fn everything_that_an_example_names_is_described_in_it() {
         &["host-b.yaml"],
         &["host-a.yaml", "service.yaml"],
         &["host-a.yaml", "policy.yaml"],
+        &["host-a.yaml", "floating-ip.yaml"],
     ] {
         let objects = read(files);
         let names = names(&objects);

@@ -191,6 +191,14 @@ fn spec() -> impl Strategy<Value = Spec> {
         (text(), vec(subnet, 0..3)).prop_map(|(vrf, subnets)| Spec::Network(v1::Network { vrf, subnets })),
         port().prop_map(Spec::Port),
         policy().prop_map(Spec::Policy),
+        (text(), text(), text(), text()).prop_map(|(vrf, address, port, inside_address)| Spec::FloatingIp(
+            v1::FloatingIp {
+                vrf,
+                address,
+                port,
+                inside_address
+            }
+        )),
         (text(), text(), option::of(next_hop())).prop_map(|(vrf, prefix, next_hop)| Spec::Route(v1::Route {
             vrf,
             prefix,

@@ -122,6 +122,59 @@ fn policies_show_what_they_allowed_and_denied_and_which_rule_it_was() {
 }
 
 #[test]
+fn floating_ips_show_how_many_sessions_they_translated() {
+    let world = World::example();
+    world.change(|answers| {
+        let (floating, stats) = objects::floating_ip();
+        answers.objects.push(floating);
+        answers.floating_ips.push(stats);
+    });
+    assert_snapshot!(world.run("get floating-ips"), @r#"
+    $ weft get floating-ips
+    NAME         VRF     ADDRESS      PORT  INSIDE    FROM-INSIDE  FROM-OUTSIDE  OWNER  STATE
+    vm-7-public  public  203.0.113.7  vm-7  10.0.0.7        1.2 M            42  demo   active
+    "#);
+    assert_snapshot!(world.run("describe fip vm-7-public"), @r#"
+    $ weft describe fip vm-7-public
+    Name:        vm-7-public
+    Kind:        FloatingIp
+    Owner:       demo
+    Generation:  3
+    State:       active
+    Spec:
+      vrf: public
+      address: 203.0.113.7
+      port: vm-7
+      inside_address: 10.0.0.7
+    Sessions:
+      From inside:   1 234 567
+      From outside:  42
+    "#);
+    let json: serde_json::Value = serde_json::from_str(&world.raw("get fips -o json", "", false).0).unwrap();
+    assert_eq!(json["stats"][0]["sessions_from_outside"], 42);
+    assert_eq!(json["objects"][0]["floating_ip"]["inside_address"], "10.0.0.7");
+}
+
+#[test]
+fn a_translated_flow_shows_what_leaves_in_its_place() {
+    let world = World::example();
+    world.change(|answers| {
+        let flow = &mut answers.flows[0][0];
+        flow.translated_source = "203.0.113.7".to_owned();
+        flow.translated_source_port = 40_000;
+        flow.translated_destination = "10.0.0.130".to_owned();
+        flow.translated_destination_port = 80;
+    });
+    assert_snapshot!(world.run("get flows"), @r#"
+    $ weft get flows
+    SESSION  DIRECTION  VRF  PROTOCOL  SOURCE          DESTINATION     TRANSLATED                         INGRESS  ACTION                 PACKETS   BYTES        IDLE
+          1  forward    red  tcp       10.0.0.7:40000  10.0.0.130:80   203.0.113.7:40000 > 10.0.0.130:80  vm-7     tunnel host-b vni 100    1.5 k  2.1 MB  1 min 15 s
+          1  reply      red  tcp       10.0.0.130:80   10.0.0.7:40000  -                                  host-b   port vm-7                1.5 k  2.1 MB  1 min 15 s
+          2  forward    red  tcp       [fd00:1::7]:1   fd00:1::9       -                                  vm-7     tunnel host-b vni 100    1.5 k  2.1 MB  1 min 15 s
+    "#);
+}
+
+#[test]
 fn get_all_shows_a_table_a_kind_and_filters() {
     let world = World::example();
     assert_snapshot!(world.run("get all --vrf blue"), @r#"

@@ -7,7 +7,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use ipnet::IpNet;
 use weft_packet::{Label, Mac, VlanId, Vni};
-use weft_table::{NextHopId, PolicyId, PortId, VrfId, WorkerId, policy::RuleSet};
+use weft_table::{NatId, NextHopId, PolicyId, PortId, VrfId, WorkerId, policy::RuleSet};
 
 /// One step of a batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,10 @@ pub enum Change {
     SetPolicy(PolicyId, Arc<RuleSet>),
     /// Removes a policy; refused while a port has it.
     RemovePolicy(PolicyId),
+    /// Adds or replaces a floating IP; sessions that it translates end unless it still says the same.
+    SetFloatingIp(NatId, FloatingIpSpec),
+    /// Removes a floating IP, and with it the sessions that it translates.
+    RemoveFloatingIp(NatId),
 }
 
 /// Settings of a VRF.
@@ -82,6 +86,20 @@ pub struct PortSpec {
     pub neighbours: Vec<(IpAddr, Mac)>,
     /// Which sessions it may have.
     pub policy: PortPolicy,
+}
+
+/// An address that stands for one behind a port: what comes to it goes to the port, and what the port sends by way of
+/// its VRF comes from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FloatingIpSpec {
+    /// In which the address is reached.
+    pub vrf: VrfId,
+    /// The address as others know it. No other route may have it.
+    pub address: IpAddr,
+    /// A tenant's port.
+    pub port: PortId,
+    /// The address behind the port, of the same family.
+    pub inside: IpAddr,
 }
 
 /// Which sessions a port may have.

@@ -106,6 +106,11 @@ impl Dataplane {
         self.control.policy_hits()
     }
 
+    /// How many sessions each floating IP translated.
+    pub fn floating_ips(&self) -> Vec<view::FloatingIpStatistics> {
+        self.control.floating_ips()
+    }
+
     /// What the device of a port says of itself.
     pub fn port_state(&self, port: weft_table::PortId) -> Option<view::PortState> {
         self.control.port_state(port)

@@ -42,6 +42,8 @@ pub struct Shared {
     pub stamps: Arc<Stamps>,
     /// When the policy of a port last changed, by [`PortId`].
     pub port_stamps: Arc<Stamps>,
+    /// When what translates what a port sends last changed, by [`PortId`].
+    pub nat_stamps: Arc<Stamps>,
     /// Packet buffers.
     pub pool: Mempool,
     /// From the workers to the control thread.

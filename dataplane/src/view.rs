@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use weft_packet::Mac;
-use weft_table::{PortId, VrfId, WorkerId};
+use weft_table::{NatId, PortId, VrfId, WorkerId};
 
 use crate::drops::Reason;
 
@@ -94,6 +94,17 @@ pub struct Balance {
     pub held: u64,
 }
 
+/// How many sessions a floating IP translated, since it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FloatingIpStatistics {
+    /// Its number.
+    pub id: NatId,
+    /// Sessions opened by the workload behind the port.
+    pub from_inside: u64,
+    /// Sessions opened by others.
+    pub from_outside: u64,
+}
+
 /// What one port's device says of itself.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
@@ -138,6 +149,8 @@ pub struct FlowRecord {
     pub protocol: u8,
     pub source: (IpAddr, u16),
     pub destination: (IpAddr, u16),
+    /// Source and destination as its packets leave, if they are translated.
+    pub translated: Option<((IpAddr, u16), (IpAddr, u16))>,
     pub ingress: Ingress,
     /// Where it goes, in words with the ports' names.
     pub action: String,

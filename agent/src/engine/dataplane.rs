@@ -5,7 +5,7 @@ use weft_dataplane::{
     change::Change,
     control::ChangeError,
     dpdk::eal::EalError,
-    view::{FlowFilter, FlowRecord, PortState, Statistics},
+    view::{FloatingIpStatistics, FlowFilter, FlowRecord, PortState, Statistics},
 };
 use weft_table::{PolicyId, PortId};
 
@@ -40,6 +40,10 @@ impl Engine for Dataplane {
 
     fn policy_hits(&self) -> Vec<(PolicyId, Vec<u64>)> {
         Dataplane::policy_hits(self)
+    }
+
+    fn floating_ips(&self) -> Vec<FloatingIpStatistics> {
+        Dataplane::floating_ips(self)
     }
 
     fn port_state(&self, port: PortId) -> Option<PortState> {

@@ -9,11 +9,13 @@ use std::{
 
 use ipnet::IpNet;
 use weft_dataplane::{
-    change::{Change, DeviceSpec, NextHopSpec, PortPolicy, PortSpec, TunnelTarget, VrfSpec},
-    view::{FlowFilter, FlowRecord, PortState, PortStatistics, Statistics, TableStatistics},
+    change::{Change, DeviceSpec, FloatingIpSpec, NextHopSpec, PortPolicy, PortSpec, TunnelTarget, VrfSpec},
+    view::{
+        FloatingIpStatistics, FlowFilter, FlowRecord, PortState, PortStatistics, Statistics, TableStatistics,
+    },
 };
 use weft_packet::{Label, Mac, VlanId, Vni};
-use weft_table::{NextHopId, PolicyId, PortId, VrfId, policy::RuleSet};
+use weft_table::{NatId, NextHopId, PolicyId, PortId, VrfId, policy::RuleSet};
 
 use super::{Applied, Engine, Refused};
 
@@ -29,6 +31,7 @@ pub struct Tables {
     pub labels: BTreeMap<Label, TunnelTarget>,
     pub endpoints: BTreeSet<IpAddr>,
     pub policies: BTreeMap<PolicyId, Arc<RuleSet>>,
+    pub floating_ips: BTreeMap<NatId, FloatingIpSpec>,
 }
 
 #[derive(Debug, Default)]
@@ -144,6 +147,18 @@ impl Engine for MemoryEngine {
         })
     }
 
+    /// Each has translated as many sessions as its number says from inside, and one more from outside.
+    fn floating_ips(&self) -> Vec<FloatingIpStatistics> {
+        self.with(|inner| {
+            let statistics = |id: &NatId| FloatingIpStatistics {
+                id: *id,
+                from_inside: u64::from(id.0),
+                from_outside: u64::from(id.0) + 1,
+            };
+            inner.tables.floating_ips.keys().map(statistics).collect()
+        })
+    }
+
     fn port_state(&self, port: PortId) -> Option<PortState> {
         self.with(|inner| {
             inner.tables.ports.get(&port).map(|spec| PortState {
@@ -202,6 +217,11 @@ fn step(tables: &mut Tables, broken: &BTreeSet<String>, change: &Change) -> Resu
                 format!("next hop {hop} does not exist")
             })?;
             need(prefix.trunc() == *prefix, || format!("{prefix} has host bits"))?;
+            let mut floating = tables.floating_ips.values();
+            need(
+                !floating.any(|floating| (floating.vrf, floating.address.into()) == (*vrf, *prefix)),
+                || format!("route {prefix} of VRF {vrf} is a floating IP"),
+            )?;
             tables.routes.insert((*vrf, *prefix), *hop);
         }
         Change::RemoveRoute(vrf, prefix) => {
@@ -259,6 +279,21 @@ fn step(tables: &mut Tables, broken: &BTreeSet<String>, change: &Change) -> Resu
                 format!("policy {id} does not exist")
             })?;
             still_whole(tables)?;
+        }
+        Change::SetFloatingIp(id, spec) => {
+            let route = (spec.vrf, IpNet::from(spec.address));
+            let mut others = tables.floating_ips.iter().filter(|(other, _)| *other != id);
+            let taken = others.any(|(_, other)| (other.vrf, other.address) == (spec.vrf, spec.address));
+            need(!taken && !tables.routes.contains_key(&route), || {
+                format!("floating IP {id}: {} has a route already", spec.address)
+            })?;
+            tables.floating_ips.insert(*id, *spec);
+            still_whole(tables)?;
+        }
+        Change::RemoveFloatingIp(id) => {
+            need(tables.floating_ips.remove(id).is_some(), || {
+                format!("floating IP {id} does not exist")
+            })?;
         }
     }
     Ok(())
@@ -381,6 +416,10 @@ fn still_whole(tables: &Tables) -> Result<(), String> {
             tables.vrfs.contains_key(vrf) && tables.next_hops.contains_key(hop),
             || format!("route {prefix} of VRF {vrf} still names it"),
         )?;
+    }
+    for (id, floating) in &tables.floating_ips {
+        let whole = tables.vrfs.contains_key(&floating.vrf) && tables.ports.contains_key(&floating.port);
+        need(whole, || format!("floating IP {id} still names it"))?;
     }
     for (name, target) in tables
         .vnis

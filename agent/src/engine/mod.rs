@@ -9,7 +9,7 @@ pub use dataplane::is_permission;
 
 use weft_dataplane::{
     change::Change,
-    view::{FlowFilter, FlowRecord, PortState, Statistics},
+    view::{FloatingIpStatistics, FlowFilter, FlowRecord, PortState, Statistics},
 };
 use weft_table::{PolicyId, PortId};
 
@@ -23,6 +23,8 @@ pub trait Engine: Send + Sync + 'static {
     fn flows(&self, filter: FlowFilter, limit: usize) -> Vec<FlowRecord>;
     /// How often each decider of each policy decided.
     fn policy_hits(&self) -> Vec<(PolicyId, Vec<u64>)>;
+    /// How many sessions each floating IP translated.
+    fn floating_ips(&self) -> Vec<FloatingIpStatistics>;
     /// What a port's device says of itself.
     fn port_state(&self, port: PortId) -> Option<PortState>;
 }

@@ -5,6 +5,7 @@
 
 mod encode;
 pub mod error;
+mod nat;
 mod network;
 mod next_hop;
 mod policy;
@@ -18,6 +19,7 @@ use weft_proto::v1;
 
 pub use encode::Encoder;
 pub use error::FieldError;
+pub use nat::FloatingIp;
 pub use network::{Network, Route, Subnet, Vrf};
 pub use next_hop::{Identifier, Member, NextHop, NextHopGroup};
 pub use policy::{Policy, PolicyRule, protocol_name, protocol_number};
@@ -44,11 +46,12 @@ pub enum Kind {
     Vni = 7,
     Label = 8,
     Policy = 9,
+    FloatingIp = 10,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Vrf,
         Kind::Network,
         Kind::Port,
@@ -58,6 +61,7 @@ impl Kind {
         Kind::Vni,
         Kind::Label,
         Kind::Policy,
+        Kind::FloatingIp,
     ];
 
     /// The kind with this number in the API.
@@ -77,6 +81,7 @@ impl Kind {
             Kind::Vni => "vni",
             Kind::Label => "label",
             Kind::Policy => "policy",
+            Kind::FloatingIp => "floating_ip",
         }
     }
 }
@@ -86,6 +91,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Kind::NextHopGroup => "next hop group",
             Kind::TunnelEndpoint => "tunnel endpoint",
+            Kind::FloatingIp => "floating IP",
             kind => kind.field(),
         })
     }
@@ -112,7 +118,7 @@ impl Key {
     /// The key in the API's form, checked.
     pub fn from_proto(key: &v1::Key) -> Result<Self, FieldError> {
         let kind = Kind::from_number(key.kind).ok_or_else(|| {
-            let legal = "name one of the kinds: KIND_VRF to KIND_POLICY";
+            let legal = "name one of the kinds: KIND_VRF to KIND_FLOATING_IP";
             At::root("kind").error(format!("kind {} is unknown", key.kind), legal)
         })?;
         Ok(Key {
@@ -151,6 +157,7 @@ pub enum Spec {
     Label(Label),
     /// Shared: it may be long.
     Policy(Arc<Policy>),
+    FloatingIp(FloatingIp),
 }
 
 impl Spec {
@@ -166,6 +173,7 @@ impl Spec {
             Spec::Vni(_) => Kind::Vni,
             Spec::Label(_) => Kind::Label,
             Spec::Policy(_) => Kind::Policy,
+            Spec::FloatingIp(_) => Kind::FloatingIp,
         }
     }
 
@@ -182,6 +190,7 @@ impl Spec {
             Spec::Vni(vni) => Proto::Vni(vni.to_proto()),
             Spec::Label(label) => Proto::Label(label.to_proto()),
             Spec::Policy(policy) => Proto::Policy(policy.to_proto()),
+            Spec::FloatingIp(floating) => Proto::FloatingIp(floating.to_proto()),
         }
     }
 
@@ -208,8 +217,8 @@ impl Object {
     pub fn from_proto(object: &v1::Object) -> Result<Self, FieldError> {
         let name = text::name(&At::root("name"), &object.name)?;
         let spec = object.spec.as_ref().ok_or_else(|| {
-            let help =
-                "fill in one of vrf, network, port, route, next_hop_group, tunnel_endpoint, vni, label, policy";
+            let help = "fill in one of vrf, network, port, route, next_hop_group, tunnel_endpoint, vni, label, \
+                        policy, floating_ip";
             At::root("spec").error("is missing", help)
         })?;
         use v1::object::Spec as Proto;
@@ -223,6 +232,7 @@ impl Object {
             Proto::Vni(vni) => Spec::Vni(Vni::from_proto(vni)?),
             Proto::Label(label) => Spec::Label(Label::from_proto(label)?),
             Proto::Policy(policy) => Spec::Policy(Arc::new(Policy::from_proto(policy)?)),
+            Proto::FloatingIp(floating) => Spec::FloatingIp(FloatingIp::from_proto(floating)?),
         };
         Ok(Object {
             key: Key {
@@ -248,6 +258,7 @@ pub fn key_of(object: &v1::Object) -> v1::Key {
         Some(Proto::Vni(_)) => v1::Kind::Vni,
         Some(Proto::Label(_)) => v1::Kind::Label,
         Some(Proto::Policy(_)) => v1::Kind::Policy,
+        Some(Proto::FloatingIp(_)) => v1::Kind::FloatingIp,
     };
     v1::Key {
         kind: kind as i32,

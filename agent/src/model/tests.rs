@@ -598,6 +598,14 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
     };
     let spec = prop_oneof![
         a_policy().prop_map(Proto::Policy),
+        (name(), address(), name(), address()).prop_map(|(vrf, address, port, inside_address)| {
+            Proto::FloatingIp(v1::FloatingIp {
+                vrf,
+                address,
+                port,
+                inside_address,
+            })
+        }),
         any::<bool>().prop_map(|packet_mode| Proto::Vrf(v1::Vrf { packet_mode })),
         (name(), proptest::collection::vec(subnet, 0..3))
             .prop_map(|(vrf, subnets)| Proto::Network(v1::Network { vrf, subnets })),

@@ -30,6 +30,12 @@ impl Reconciler {
                 }
                 Spec::TunnelEndpoint(endpoint) => self.check_endpoint(id, endpoint.encapsulation),
                 Spec::Policy(policy) => self.check_policy(node, policy),
+                Spec::FloatingIp(floating) => {
+                    match node.needs.get(1).and_then(|need| self.graph[need.node].port()) {
+                        Some(port) => floating.misfit(port).map_or(Ok(()), Err),
+                        None => Ok(()),
+                    }
+                }
                 Spec::Vrf(_) | Spec::Network(_) | Spec::Vni(_) | Spec::Label(_) => Ok(()),
             },
         }

@@ -14,7 +14,7 @@ use crate::model::{Device, FieldError, Key, Kind, Name, Object, Port, Spec, UNDE
 pub enum Claim {
     /// A tag of a parent port.
     Vlan(Name, VlanId),
-    /// A prefix in a VRF, by a route, a port's address or a gateway.
+    /// A prefix in a VRF, by a route, a port's address, a gateway or a floating IP.
     Prefix(Name, IpNet),
     /// A VXLAN network identifier.
     Vni(weft_packet::Vni),
@@ -26,6 +26,8 @@ pub enum Claim {
     Interface(Option<PathBuf>, String),
     /// A DPDK device.
     Ethdev(String),
+    /// What a port's address is in a VRF (the first name).
+    Floating(Name, Name, IpAddr),
 }
 
 /// Calls `visit` with each claim of an object and the field that it comes from.
@@ -44,6 +46,16 @@ pub fn visit(name: &Name, spec: &Spec, mut visit: impl FnMut(Claim, &dyn Fn() ->
                     format!("network.subnets[{index}].gateway")
                 });
             }
+        }
+        Spec::FloatingIp(floating) => {
+            let prefix = IpNet::from(floating.address);
+            visit(Claim::Prefix(floating.vrf.clone(), prefix), &|| {
+                "floating_ip.address".into()
+            });
+            let (vrf, port) = (floating.vrf.clone(), floating.port.clone());
+            visit(Claim::Floating(vrf, port, floating.inside_address), &|| {
+                "floating_ip.inside_address".into()
+            });
         }
         Spec::Vni(vni) => visit(Claim::Vni(vni.vni), &|| "vni.vni".into()),
         Spec::Label(label) => visit(Claim::Label(label.label), &|| "label.label".into()),
@@ -201,6 +213,10 @@ fn describe(graph: &Graph, owner: &Name, claim: &Claim, holder: NodeId, field: S
             format!("device {device} is already used by {by}"),
             "choose another device",
         ),
+        Claim::Floating(vrf, port, inside) => (
+            format!("{inside} of port \"{port}\" already has {by} in vrf \"{vrf}\""),
+            "choose another inside address or VRF",
+        ),
     };
     Some(FieldError::new(
         field,
@@ -214,6 +230,10 @@ fn prefix_taken(key: &Key, held: &Held, vrf: &Name, prefix: &IpNet, by: &str) ->
     match (host, key.kind, &held.spec) {
         (Some(address), Kind::Network, _) => (
             format!("{address} in vrf \"{vrf}\" is already the gateway of {by}"),
+            "choose another address",
+        ),
+        (Some(address), Kind::FloatingIp, _) => (
+            format!("{address} in vrf \"{vrf}\" is already {by}"),
             "choose another address",
         ),
         (Some(address), Kind::Port, _) if &**vrf == UNDERLAY => (

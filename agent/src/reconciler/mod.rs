@@ -22,7 +22,7 @@ mod status;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use hashbrown::HashMap;
-use weft_table::{PortId, VrfId};
+use weft_table::{NatId, PortId, VrfId};
 
 use crate::model::{Key, Kind, Name, Spec, UNDERLAY};
 use claims::Claims;
@@ -59,7 +59,7 @@ pub struct Reconciler {
     stirred: Vec<NodeId>,
     /// Nodes that the data plane refused.
     failing: BTreeSet<NodeId>,
-    /// VRFs, ports and endpoints: what statistics and flows are shown by.
+    /// VRFs, ports, endpoints and floating IPs: what statistics and flows are shown by.
     named: BTreeSet<NodeId>,
 }
 
@@ -108,7 +108,7 @@ pub struct Changed {
 pub struct Committed {
     /// What became of each object that it touched.
     pub changed: Vec<Changed>,
-    /// Whether a VRF, port or endpoint was among them.
+    /// Whether a VRF, port, endpoint or floating IP was among them.
     pub renamed: bool,
 }
 
@@ -392,7 +392,7 @@ impl Reconciler {
         status::of(&self.graph, id)
     }
 
-    /// Names of the VRFs and ports by their numbers, and of the endpoints by their remote.
+    /// Names of the VRFs, ports and floating IPs by their numbers, and of the endpoints by their remote.
     pub fn names(&self) -> Names {
         let mut names = Names::default();
         names.vrfs.insert(VrfId::UNDERLAY, UNDERLAY.into());
@@ -401,6 +401,10 @@ impl Reconciler {
             let Identity::Object(key) = &node.identity else {
                 continue;
             };
+            if let (Kind::FloatingIp, Some(number)) = (key.kind, node.number) {
+                names.floating_ips.insert(NatId(number), key.name.clone());
+                continue;
+            }
             match (
                 key.kind,
                 node.number.and_then(|number| u16::try_from(number).ok()),
@@ -426,7 +430,10 @@ impl Reconciler {
 
 /// Whether objects of this kind are in [`Names`].
 fn is_named(kind: Kind) -> bool {
-    matches!(kind, Kind::Vrf | Kind::Port | Kind::TunnelEndpoint)
+    matches!(
+        kind,
+        Kind::Vrf | Kind::Port | Kind::TunnelEndpoint | Kind::FloatingIp
+    )
 }
 
 /// From the data plane's numbers back to names.
@@ -436,4 +443,5 @@ pub struct Names {
     pub vrfs: HashMap<VrfId, Name>,
     pub ports: HashMap<PortId, Name>,
     pub endpoints: HashMap<IpAddr, Name>,
+    pub floating_ips: HashMap<NatId, Name>,
 }

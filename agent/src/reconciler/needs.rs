@@ -75,7 +75,7 @@ impl Edges<'_> {
     }
 
     /// What the object names: for a port its VRF, its parent, the VRFs of its trunk and its policies; for a network and a
-    /// route the VRF and the next hop; for a group its members; for a VNI or label the target.
+    /// route the VRF and the next hop; for a floating IP the VRF and the port; for a group its members; for a VNI or label the target.
     pub fn of_spec(&mut self, spec: &Spec) -> Needs {
         let target = |edges: &mut Self, target: &Target| match target {
             Target::Vrf(vrf) => smallvec![edges.hard(Kind::Vrf, vrf)],
@@ -85,6 +85,12 @@ impl Edges<'_> {
             Spec::Vrf(_) | Spec::TunnelEndpoint(_) | Spec::Policy(_) => Needs::new(),
             Spec::Network(network) => {
                 smallvec![self.hard(Kind::Vrf, &network.vrf), self.hop(&NextHop::Receive)]
+            }
+            Spec::FloatingIp(floating) => {
+                smallvec![
+                    self.hard(Kind::Vrf, &floating.vrf),
+                    self.hard(Kind::Port, &floating.port)
+                ]
             }
             Spec::Route(route) => smallvec![self.hard(Kind::Vrf, &route.vrf), self.hop(&route.next_hop)],
             Spec::NextHopGroup(group) => {
@@ -143,7 +149,7 @@ pub fn rank(graph: &Graph, id: NodeId) -> usize {
             }
             Kind::Port => 2,
             Kind::NextHopGroup => 5,
-            Kind::Network | Kind::Route | Kind::Vni | Kind::Label => 6,
+            Kind::Network | Kind::Route | Kind::Vni | Kind::Label | Kind::FloatingIp => 6,
         },
         Identity::PolicySet(_) => 1,
         Identity::Hop(_) => 4,

@@ -1,4 +1,4 @@
-//! Hands out the numbers by which the data plane knows VRFs, ports, next hops and policies.
+//! Hands out the numbers by which the data plane knows VRFs, ports, next hops, policies and floating IPs.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -13,6 +13,8 @@ pub enum Space {
     Hop,
     /// Policies, and what they are together.
     Policy,
+    /// Floating IPs.
+    Nat,
 }
 
 /// The numbers of one space: the lowest free one first, so that tables stay dense.
@@ -66,6 +68,7 @@ pub struct Numbers {
     ports: Pool,
     hops: Pool,
     policies: Pool,
+    nats: Pool,
 }
 
 impl Default for Numbers {
@@ -75,6 +78,7 @@ impl Default for Numbers {
             ports: Pool::new(0, u32::from(u16::MAX)),
             hops: Pool::new(0, u32::MAX),
             policies: Pool::new(0, u32::from(u16::MAX)),
+            nats: Pool::new(0, 1 << 20),
         }
     }
 }
@@ -86,6 +90,7 @@ impl Numbers {
             Space::Port => &mut self.ports,
             Space::Hop => &mut self.hops,
             Space::Policy => &mut self.policies,
+            Space::Nat => &mut self.nats,
         }
     }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 use weft_dataplane::change::{
-    DeviceSpec, Encapsulation as Header, MemberSpec, NextHopSpec, PortPolicy, PortSpec, TunnelTarget, VrfSpec,
+    DeviceSpec, Encapsulation as Header, FloatingIpSpec, MemberSpec, NextHopSpec, PortPolicy, PortSpec,
+    TunnelTarget, VrfSpec,
 };
 use weft_packet::Label;
-use weft_table::{NextHopId, PolicyId, PortId, VrfId, WorkerId};
+use weft_table::{NatId, NextHopId, PolicyId, PortId, VrfId, WorkerId};
 
 use super::{
     graph::{Graph, Identity, Node, NodeId},
@@ -96,6 +97,19 @@ fn of_object(graph: &Graph, node: &Node, name: &str, spec: &Spec) -> Option<Outp
         Spec::Route(route) => {
             let (vrf, hop) = (vrf_at(graph, node, 0)?, hop_at(graph, node, 1)?);
             smallvec![(Resource::Route(vrf, route.prefix), Value::Route(hop))]
+        }
+        Spec::FloatingIp(floating) => {
+            let port = &graph[node.needs.get(1)?.node];
+            if floating.misfit(port.port()?).is_some() {
+                return None;
+            }
+            let spec = FloatingIpSpec {
+                vrf: vrf_at(graph, node, 0)?,
+                address: floating.address,
+                port: port_number(port)?,
+                inside: floating.inside_address,
+            };
+            smallvec![(Resource::FloatingIp(NatId(node.number?)), Value::FloatingIp(spec))]
         }
         Spec::Network(network) => {
             let (vrf, hop) = (vrf_at(graph, node, 0)?, hop_at(graph, node, 1)?);

@@ -7,9 +7,11 @@ use std::{borrow::Cow, net::IpAddr, path::PathBuf, sync::Arc};
 
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
-use weft_dataplane::change::{Change, DeviceSpec, NextHopSpec, PortSpec, TunnelTarget, VrfSpec};
+use weft_dataplane::change::{
+    Change, DeviceSpec, FloatingIpSpec, NextHopSpec, PortSpec, TunnelTarget, VrfSpec,
+};
 use weft_packet::{Label, VlanId, Vni};
-use weft_table::{NextHopId, PolicyId, PortId, VrfId, policy::RuleSet};
+use weft_table::{NatId, NextHopId, PolicyId, PortId, VrfId, policy::RuleSet};
 
 use super::graph::NodeId;
 
@@ -25,6 +27,7 @@ pub enum Resource {
     Vni(Vni),
     Label(Label),
     Policy(PolicyId),
+    FloatingIp(NatId),
 }
 
 /// What it holds there.
@@ -38,6 +41,7 @@ pub enum Value {
     Route(NextHopId),
     Target(TunnelTarget),
     Policy(Arc<RuleSet>),
+    FloatingIp(FloatingIpSpec),
 }
 
 /// What is wanted of a resource, and by whom.
@@ -76,6 +80,7 @@ impl Step {
             (Resource::Vni(vni), Some(Value::Target(target))) => Change::SetVni(vni, *target),
             (Resource::Label(label), Some(Value::Target(target))) => Change::SetLabel(label, *target),
             (Resource::Policy(id), Some(Value::Policy(rules))) => Change::SetPolicy(id, rules.clone()),
+            (Resource::FloatingIp(id), Some(Value::FloatingIp(spec))) => Change::SetFloatingIp(id, *spec),
             (Resource::Endpoint(address), Some(_)) => Change::SetEndpoint(address),
             (Resource::Vrf(id), _) => Change::RemoveVrf(id),
             (Resource::Port(id), _) => Change::RemovePort(id),
@@ -84,6 +89,7 @@ impl Step {
             (Resource::Vni(vni), _) => Change::RemoveVni(vni),
             (Resource::Label(label), _) => Change::RemoveLabel(label),
             (Resource::Policy(id), _) => Change::RemovePolicy(id),
+            (Resource::FloatingIp(id), _) => Change::RemoveFloatingIp(id),
             (Resource::Endpoint(address), None) => Change::RemoveEndpoint(address),
         }
     }
@@ -150,6 +156,18 @@ pub fn plan(installed: &Installed, touched: &HashMap<Resource, Wanted>) -> Vec<S
         if wanted.value.as_ref() == old || stays {
             continue;
         }
+        // What a changed floating IP gives up may be another's in the same batch.
+        if matches!(
+            (resource, &wanted.value, old),
+            (Resource::FloatingIp(_), Some(_), Some(_))
+        ) {
+            steps.push(Step {
+                order: Order::RemoveUsers,
+                resource: *resource,
+                value: None,
+                node: wanted.node,
+            });
+        }
         steps.push(Step {
             order: order(resource, wanted.value.as_ref(), old),
             resource: *resource,
@@ -180,6 +198,7 @@ pub(super) enum Order {
     SetNextHop,
     SetGroup,
     SetRoute,
+    SetFloatingIp,
     SetTarget,
     RemoveGroup,
     RemoveNextHop,
@@ -195,7 +214,10 @@ fn order(resource: &Resource, value: Option<&Value>, old: Option<&Value>) -> Ord
         |value: &Value| matches!(value, Value::NextHop(spec) if matches!(**spec, NextHopSpec::Group(_)));
     let subinterface = |value: &Value| matches!(value, Value::Port(spec) if is_subinterface(spec));
     match (resource, value) {
-        (Resource::Vni(_) | Resource::Label(_) | Resource::Route(..), None) => Order::RemoveUsers,
+        (Resource::Vni(_) | Resource::Label(_) | Resource::Route(..) | Resource::FloatingIp(_), None) => {
+            Order::RemoveUsers
+        }
+        (Resource::FloatingIp(_), Some(_)) => Order::SetFloatingIp,
         (Resource::Vrf(_), Some(_)) => Order::SetVrf,
         (Resource::Policy(_), Some(_)) => Order::SetPolicy,
         (Resource::Port(_), Some(new)) if subinterface(new) => Order::SetSubinterface,

@@ -127,6 +127,10 @@ fn own_reason(graph: &Graph, node: &Node) -> Option<String> {
                 format!("tunnel endpoint \"{endpoint}\" is {encapsulation}, which the next hop does not suit")
             })
         }
+        (_, Some(Spec::FloatingIp(floating))) => {
+            let port = graph[node.needs.get(1)?.node].port()?;
+            floating.misfit(port).map(|misfit| misfit.message)
+        }
         (_, Some(Spec::Port(port))) => match &port.device {
             Device::Vlan { parent, .. } => Some(format!(
                 "port \"{parent}\" is itself a VLAN sub-interface and has none"

@@ -261,6 +261,14 @@ impl Weft for Api {
         let hits = self.engine(|engine| engine.policy_hits()).await?;
         Ok(Response::new(stats::policies(policies, &hits)))
     }
+
+    async fn get_nat_stats(
+        &self,
+        _request: Request<v1::GetNatStatsRequest>,
+    ) -> Result<Response<v1::GetNatStatsResponse>, Status> {
+        let floating_ips = self.engine(|engine| engine.floating_ips()).await?;
+        Ok(Response::new(stats::nat(&floating_ips, &self.writer.names())))
+    }
 }
 
 /// The batch, and what its results will be about.

@@ -112,6 +112,7 @@ fn gone(key: &Key) -> v1::Object {
         Kind::Vni => Proto::Vni(Default::default()),
         Kind::Label => Proto::Label(Default::default()),
         Kind::Policy => Proto::Policy(Default::default()),
+        Kind::FloatingIp => Proto::FloatingIp(Default::default()),
     };
     v1::Object {
         name: key.name.to_string(),

@@ -74,6 +74,9 @@ pub fn flow(flow: &FlowRecord, names: &Names) -> v1::Flow {
             .get(&remote)
             .map_or_else(|| remote.to_string(), |name| name.to_string()),
     };
+    let (source, destination) = flow.translated.unzip();
+    let address = |end: Option<(std::net::IpAddr, u16)>| end.map(|(address, _)| address.to_string());
+    let port = |end: Option<(std::net::IpAddr, u16)>| end.map(|(_, port)| u32::from(port));
     v1::Flow {
         vrf: names
             .vrfs
@@ -91,6 +94,10 @@ pub fn flow(flow: &FlowRecord, names: &Names) -> v1::Flow {
         idle_seconds: flow.idle_seconds,
         initiator: flow.initiator,
         session: flow.session,
+        translated_source: address(source).unwrap_or_default(),
+        translated_source_port: port(source).unwrap_or_default(),
+        translated_destination: address(destination).unwrap_or_default(),
+        translated_destination_port: port(destination).unwrap_or_default(),
     }
 }
 
@@ -149,6 +156,10 @@ mod tests {
             protocol: 17,
             source: ("10.0.0.1".parse().unwrap(), 53),
             destination: ("10.0.0.2".parse().unwrap(), 54),
+            translated: Some((
+                ("203.0.113.1".parse().unwrap(), 53),
+                ("10.0.0.2".parse().unwrap(), 54),
+            )),
             ingress: Ingress::Tunnel("198.18.0.2".parse().unwrap()),
             action: "port vm-7".into(),
             packets: 1,
@@ -160,7 +171,12 @@ mod tests {
             (&*shown.vrf, &*shown.protocol, &*shown.ingress),
             ("red", "udp", "host-b")
         );
+        assert_eq!(
+            (&*shown.translated_source, shown.translated_source_port),
+            ("203.0.113.1", 53)
+        );
         let there = FlowRecord {
+            translated: None,
             ingress: Ingress::Port(PortId(1)),
             vrf: VrfId(4),
             protocol: 47,
@@ -171,5 +187,6 @@ mod tests {
             (&*shown.vrf, &*shown.protocol, &*shown.ingress),
             ("4", "47", "vm-7")
         );
+        assert_eq!((&*shown.translated_source, shown.translated_source_port), ("", 0));
     }
 }

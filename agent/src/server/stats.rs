@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use weft_dataplane::{drops::Reason, view::Statistics};
+use weft_dataplane::{
+    drops::Reason,
+    view::{FloatingIpStatistics, Statistics},
+};
 use weft_proto::v1;
 use weft_table::{PolicyId, policy::Direction};
 
@@ -125,4 +128,18 @@ pub fn policies(policies: Policies, hits: &[(PolicyId, Vec<u64>)]) -> v1::GetPol
     v1::GetPolicyStatsResponse {
         policies: sums.into_values().collect(),
     }
+}
+
+/// How many sessions each floating IP translated. One that the names do not know is gone again.
+pub fn nat(floating_ips: &[FloatingIpStatistics], names: &Names) -> v1::GetNatStatsResponse {
+    let stats = |statistics: &FloatingIpStatistics| {
+        Some(v1::FloatingIpStats {
+            name: names.floating_ips.get(&statistics.id)?.to_string(),
+            sessions_from_inside: statistics.from_inside,
+            sessions_from_outside: statistics.from_outside,
+        })
+    };
+    let mut floating_ips: Vec<_> = floating_ips.iter().filter_map(stats).collect();
+    floating_ips.sort_by(|a, b| a.name.cmp(&b.name));
+    v1::GetNatStatsResponse { floating_ips }
 }

@@ -49,6 +49,7 @@ pub(super) async fn run(
         match &object.spec {
             Some(Spec::Port(_)) => port(client, object, &stats, terminal).await?,
             Some(Spec::Vrf(_)) => vrf(client, object, terminal).await?,
+            Some(Spec::FloatingIp(_)) => floating_ip(client, object, terminal).await?,
             Some(Spec::Policy(spec)) => policy(client, object, spec, terminal).await?,
             _ => users(client, info, object, terminal).await?,
         }
@@ -196,6 +197,24 @@ async fn policy(
     }
     terminal.line("Used by:")?;
     print_below(&table, terminal)
+}
+
+/// How many sessions a floating IP translated.
+async fn floating_ip(
+    client: &Client,
+    object: &v1::Object,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), CliError> {
+    let stats = get::floating_ip_stats(client).await?;
+    let Some(stats) = stats.get(&object.name) else {
+        return Ok(());
+    };
+    terminal.line("Sessions:")?;
+    terminal.line(&format!("  From inside:   {}", exact(stats.sessions_from_inside)))?;
+    terminal.line(&format!(
+        "  From outside:  {}",
+        exact(stats.sessions_from_outside)
+    ))
 }
 
 /// What is in a VRF or leads to it.

@@ -16,7 +16,7 @@ use crate::{
     kind::{KINDS, KindInfo, path_of},
     manifest,
     print::{
-        self, Column, Table,
+        self, Column, Table, nat,
         objects::{self, PortRow},
         policies, units,
     },
@@ -157,6 +157,9 @@ async fn show_kind(
         OutputFormat::Json if info.kind == v1::Kind::Policy => {
             policies_as_json(client, &objects, terminal).await
         }
+        OutputFormat::Json if info.kind == v1::Kind::FloatingIp => {
+            floating_ips_as_json(client, &objects, terminal).await
+        }
         OutputFormat::Json => print::json(terminal, &serde_json::json!({ "objects": as_json(&objects)? })),
         OutputFormat::Table => print_table(client, info, objects, options.rates, terminal).await,
     }
@@ -223,6 +226,31 @@ async fn policies_as_json(
     print::json(terminal, &value)
 }
 
+/// How many sessions floating IPs translated, by their names.
+pub(super) async fn floating_ip_stats(
+    client: &Client,
+) -> Result<HashMap<String, v1::FloatingIpStats>, CliError> {
+    let request = v1::GetNatStatsRequest::default();
+    let answer = client.call(client.api().get_nat_stats(request)).await?;
+    let by_name = |stats: v1::FloatingIpStats| (stats.name.clone(), stats);
+    Ok(answer.floating_ips.into_iter().map(by_name).collect())
+}
+
+async fn floating_ips_as_json(
+    client: &Client,
+    objects: &[v1::Object],
+    terminal: &mut Terminal<'_>,
+) -> Result<(), CliError> {
+    let mut stats = floating_ip_stats(client).await?;
+    let stats: Vec<_> = objects
+        .iter()
+        .filter_map(|object| stats.remove(&object.name))
+        .map(|stats| manifest::to_json("FloatingIpStats", &stats, true))
+        .collect::<Result<_, _>>()?;
+    let value = serde_json::json!({ "objects": as_json(objects)?, "stats": stats });
+    print::json(terminal, &value)
+}
+
 async fn print_table(
     client: &Client,
     info: &'static KindInfo,
@@ -243,6 +271,15 @@ async fn print_table(
             };
             let rows: Vec<_> = objects.into_iter().map(row).collect();
             return policies::table(&rows).print(terminal);
+        }
+        v1::Kind::FloatingIp => {
+            let mut stats = floating_ip_stats(client).await?;
+            let row = |object: v1::Object| {
+                let stats = stats.remove(&object.name);
+                (object, stats)
+            };
+            let rows: Vec<_> = objects.into_iter().map(row).collect();
+            return nat::table(&rows).print(terminal);
         }
         _ => return objects::table(info, &objects).print(terminal),
     }

@@ -257,35 +257,52 @@ fn show_balance(stats: &v1::GetStatsResponse, terminal: &mut Terminal<'_>) -> Re
     })
 }
 
-/// Flows as a table.
+/// Flows as a table; with a column for what leaves in their place if any of them is translated.
 pub(super) fn flow_table(flows: &[v1::Flow]) -> Table {
-    let mut table = Table::new([
+    let is_translated = |flow: &v1::Flow| !flow.translated_source.is_empty();
+    let any_translated = flows.iter().any(is_translated);
+    let columns = [
         Column::Number("SESSION"),
         Column::Text("DIRECTION"),
         Column::Text("VRF"),
         Column::Text("PROTOCOL"),
         Column::Text("SOURCE"),
         Column::Text("DESTINATION"),
+    ];
+    let translated = any_translated.then_some(Column::Text("TRANSLATED"));
+    let others = [
         Column::Text("INGRESS"),
         Column::Text("ACTION"),
         Column::Number("PACKETS"),
         Column::Number("BYTES"),
         Column::Number("IDLE"),
-    ]);
+    ];
+    let mut table = Table::new(columns.into_iter().chain(translated).chain(others));
     for flow in flows {
-        table.row([
+        let mut row = vec![
             flow.session.to_string(),
             if flow.initiator { "forward" } else { "reply" }.to_owned(),
             flow.vrf.clone(),
             flow.protocol.clone(),
             endpoint(&flow.source, flow.source_port),
             endpoint(&flow.destination, flow.destination_port),
+        ];
+        if any_translated {
+            let source = endpoint(&flow.translated_source, flow.translated_source_port);
+            let destination = endpoint(&flow.translated_destination, flow.translated_destination_port);
+            row.push(match is_translated(flow) {
+                true => format!("{source} > {destination}"),
+                false => String::new(),
+            });
+        }
+        row.extend([
             flow.ingress.clone(),
             flow.action.clone(),
             count(flow.packets),
             units::bytes(flow.bytes),
             units::duration(flow.idle_seconds),
         ]);
+        table.row(row);
     }
     table
 }

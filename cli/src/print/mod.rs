@@ -1,5 +1,6 @@
 //! The one layer through which everything is printed.
 
+pub mod nat;
 pub mod objects;
 pub mod policies;
 pub mod table;

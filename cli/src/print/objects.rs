@@ -21,8 +21,8 @@ pub struct PortRow {
     pub drops: String,
 }
 
-/// A table of objects of one kind (not ports and policies, which carry counters: see [`ports`] and
-/// [`policies`](super::policies)).
+/// A table of objects of one kind (not ports, policies and floating IPs, which carry counters: see [`ports`],
+/// [`policies`](super::policies) and [`nat`](super::nat)).
 pub fn table(info: &KindInfo, objects: &[v1::Object]) -> Table {
     use Column::{Number, Text};
     let columns: &[Column] = match info.kind {
@@ -33,7 +33,7 @@ pub fn table(info: &KindInfo, objects: &[v1::Object]) -> Table {
         v1::Kind::TunnelEndpoint => &[Text("REMOTE"), Text("LOCAL"), Text("ENCAPSULATION")],
         v1::Kind::Vni => &[Number("VNI"), Text("TARGET")],
         v1::Kind::Label => &[Number("LABEL"), Text("TARGET")],
-        v1::Kind::Port | v1::Kind::Policy | v1::Kind::Unspecified => &[],
+        v1::Kind::Port | v1::Kind::Policy | v1::Kind::FloatingIp | v1::Kind::Unspecified => &[],
     };
     let mut table = Table::new(
         [Text("NAME")]
@@ -239,6 +239,12 @@ fn cells(object: &v1::Object) -> Vec<String> {
                 default("egress", policy.default_egress()),
             ]
         }
+        Some(Spec::FloatingIp(floating)) => vec![
+            floating.vrf.clone(),
+            floating.address.clone(),
+            format!("port {}", floating.port),
+            floating.inside_address.clone(),
+        ],
         Some(Spec::Port(_)) | None => Vec::new(),
     }
 }
@@ -263,6 +269,7 @@ pub fn vrf_of(object: &v1::Object) -> Option<&str> {
         Spec::Network(network) => Some(&network.vrf),
         Spec::Port(port) => Some(&port.vrf),
         Spec::Route(route) => Some(&route.vrf),
+        Spec::FloatingIp(floating) => Some(&floating.vrf),
         Spec::Vni(v1::Vni { target, .. }) | Spec::Label(v1::Label { target, .. }) => {
             match target.as_ref()?.to.as_ref()? {
                 tunnel_target::To::Vrf(vrf) => Some(vrf),

@@ -32,6 +32,7 @@ pub struct Answers {
     pub stats: VecDeque<v1::GetStatsResponse>,
     pub states: Vec<v1::PortState>,
     pub policies: Vec<v1::PolicyStats>,
+    pub floating_ips: Vec<v1::FloatingIpStats>,
     pub flows: Vec<Vec<v1::Flow>>,
     pub events: Vec<v1::WatchEvent>,
     /// None: every object is created and active.
@@ -252,6 +253,18 @@ impl Weft for MadeUpWeftd {
             let fits = |stats: &&v1::PolicyStats| name.is_empty() || stats.name == name;
             Ok(v1::GetPolicyStatsResponse {
                 policies: answers.policies.iter().filter(fits).cloned().collect(),
+            })
+        })
+        .await
+    }
+
+    async fn get_nat_stats(
+        &self,
+        _request: Request<v1::GetNatStatsRequest>,
+    ) -> Result<Response<v1::GetNatStatsResponse>, Status> {
+        self.answers(|answers| {
+            Ok(v1::GetNatStatsResponse {
+                floating_ips: answers.floating_ips.clone(),
             })
         })
         .await

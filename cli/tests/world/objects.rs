@@ -163,6 +163,22 @@ pub fn policy() -> (v1::Object, v1::PolicyStats) {
     (object("guarded", Spec::Policy(policy)), stats)
 }
 
+/// A floating IP, and how many sessions it translated.
+pub fn floating_ip() -> (v1::Object, v1::FloatingIpStats) {
+    let floating = v1::FloatingIp {
+        vrf: "public".to_owned(),
+        address: "203.0.113.7".to_owned(),
+        port: "vm-7".to_owned(),
+        inside_address: "10.0.0.7".to_owned(),
+    };
+    let stats = v1::FloatingIpStats {
+        name: "vm-7-public".to_owned(),
+        sessions_from_inside: 1_234_567,
+        sessions_from_outside: 42,
+    };
+    (object("vm-7-public", Spec::FloatingIp(floating)), stats)
+}
+
 fn example_objects() -> Vec<v1::Object> {
     let endpoint = |remote: &str, encapsulation: v1::Encapsulation| {
         Spec::TunnelEndpoint(v1::TunnelEndpoint {
@@ -398,6 +414,7 @@ pub fn example() -> Answers {
         idle_seconds: 75,
         initiator,
         session,
+        ..Default::default()
     };
     Answers {
         objects: example_objects(),

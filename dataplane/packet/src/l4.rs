@@ -180,7 +180,16 @@ fn icmp(l4: &[u8], ip: &IpPacket) -> Result<Transport, Malformed> {
     let Some(header) = l4.first_chunk::<8>() else {
         return Err(truncated(Header::Icmp, ip));
     };
-    let (request, reply) = match ip.protocol {
+    Ok(Transport {
+        tuple: icmp_tuple(header, ip.protocol),
+        tcp_flags: 0,
+        header_len: 8,
+    })
+}
+
+#[inline]
+fn icmp_tuple(header: &[u8; 8], protocol: u8) -> Tuple {
+    let (request, reply) = match protocol {
         protocol::ICMP => (ECHO_V4, REPLY_V4),
         _ => (ECHO_V6, REPLY_V6),
     };
@@ -195,15 +204,19 @@ fn icmp(l4: &[u8], ip: &IpPacket) -> Result<Transport, Malformed> {
         _ if message == reply => (request, identifier),
         _ => (0, message),
     };
-    let tuple = Tuple {
+    Tuple {
         source_port,
         destination_port,
-    };
-    Ok(Transport {
-        tuple,
-        tcp_flags: 0,
-        header_len: 8,
-    })
+    }
+}
+
+/// Ports by the first bytes of a transport header alone, which is all that an ICMP error must quote of it.
+pub(crate) fn first_bytes(header: &[u8; 8], protocol: u8) -> Tuple {
+    match protocol {
+        protocol::TCP | protocol::UDP | protocol::SCTP => ports(header),
+        protocol::ICMP | protocol::ICMPV6 => icmp_tuple(header, protocol),
+        _ => Tuple::default(),
+    }
 }
 
 #[cold]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::{
     Mac,
-    bytes::{array_mut, get_u16, put},
+    bytes::{array_mut, get_array, get_u16, put},
     checksum::Delta,
     ethernet,
     ip::{Addresses, Fragment, IpPacket, protocol},
@@ -144,7 +144,8 @@ pub enum Untranslatable {
 /// those from before.
 ///
 /// The identifier of an ICMP echo counts as a port: in a request the source's, in a reply the destination's. Later
-/// fragments have no ports, so only their addresses change. ICMP errors keep the packet that they quote.
+/// fragments have no ports, so only their addresses change. ICMP errors keep the packet that they quote, see
+/// [`quote`](crate::quote).
 pub fn translate(
     l3: &mut [u8],
     ip: &IpPacket,
@@ -162,6 +163,62 @@ pub fn translate(
     }
     write_addresses(l3, new, delta)?;
     Ok(())
+}
+
+/// Both ends of a packet with ports, IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Ends {
+    pub source: u32,
+    pub destination: u32,
+    pub source_port: u16,
+    pub destination_port: u16,
+}
+
+/// As [`translate`], for packets as most are: IPv4 without options, whole, TCP or UDP. False, and nothing changed: it is
+/// another one.
+#[inline]
+#[must_use = "other packets are left to `translate`"]
+pub fn translate_plain(l3: &mut [u8], new: &Ends, state: ChecksumState) -> bool {
+    const PORTS: usize = ipv4::HEADER_LEN;
+    let Some(header) = l3.first_chunk::<{ PORTS + 8 }>() else {
+        return false;
+    };
+    let fragment = get_u16(header, 6) & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET_MASK);
+    let udp = match header[9] {
+        protocol::TCP => false,
+        protocol::UDP => true,
+        _ => return false,
+    };
+    if header[0] != 0x45 || fragment != 0 {
+        return false;
+    }
+    // Numbers as they lie in memory: the order of bytes does not matter to a sum of ones' complements.
+    let word = |offset| u32::from_ne_bytes(get_array(header, offset));
+    let ports = u32::from(new.source_port) << 16 | u32::from(new.destination_port);
+    let addresses = Delta::NONE
+        .u32(word(12), new.source.to_be())
+        .u32(word(16), new.destination.to_be());
+    let all = addresses.u32(word(PORTS), ports.to_be());
+    let checksum_at = PORTS + if udp { 6 } else { 16 };
+    let Some(field) = array_mut::<2>(l3, checksum_at) else {
+        return false;
+    };
+    let checksum = u16::from_ne_bytes(*field);
+    let checksum = match state {
+        ChecksumState::Complete if udp => all.apply_udp(checksum),
+        ChecksumState::Complete => all.apply(checksum),
+        ChecksumState::Partial => addresses.apply_partial(checksum),
+    };
+    *field = checksum.to_ne_bytes();
+    if let Some(header) = l3.first_chunk_mut::<{ PORTS + 8 }>() {
+        let checksum = u16::from_ne_bytes(get_array(header, 10));
+        put(header, 10, addresses.apply(checksum).to_ne_bytes());
+        put(header, 12, new.source.to_be_bytes());
+        put(header, 16, new.destination.to_be_bytes());
+        put(header, PORTS, ports.to_be_bytes());
+    }
+    true
 }
 
 fn translated(old: Addresses, translation: &Translation) -> Result<Addresses, Untranslatable> {

@@ -8,7 +8,7 @@ use common::{Protocol, Spec, any_spec, framed};
 use proptest::prelude::*;
 use weft_packet::{
     Mac, ip,
-    rewrite::{self, ChecksumState, Translation, Untranslatable},
+    rewrite::{self, ChecksumState, Ends, Translation, Untranslatable},
     transport,
 };
 
@@ -220,6 +220,31 @@ proptest! {
         let ip = ip::parse(&packet, packet.len()).unwrap();
         rewrite::translate(&mut packet, &ip, &translation, ChecksumState::Complete).unwrap();
         prop_assert_eq!(packet, new.build());
+    }
+
+    #[test]
+    fn a_plain_packet_is_translated_in_one_look_and_no_other((old, new, translation) in any_translation()) {
+        let _ = translation;
+        let mut packet = old.build();
+        let word = |octets: &[u8]| u32::from_be_bytes([octets[0], octets[1], octets[2], octets[3]]);
+        let ends = Ends {
+            source: word(&new.source[12..]),
+            destination: word(&new.destination[12..]),
+            source_port: new.source_port,
+            destination_port: new.destination_port,
+        };
+        let plain = !old.v6 && old.ipv4_options.is_empty() && matches!(old.protocol, Protocol::Tcp | Protocol::Udp);
+        let mut partial = packet.clone();
+        prop_assert_eq!(rewrite::translate_plain(&mut packet, &ends, ChecksumState::Complete), plain);
+        prop_assert_eq!(&packet, &if plain { &new } else { &old }.build());
+        if plain && !old.udp_without_checksum {
+            let ip = ip::parse(&partial, partial.len()).unwrap();
+            transport::set_partial(&mut partial, &ip).unwrap();
+            prop_assert!(rewrite::translate_plain(&mut partial, &ends, ChecksumState::Partial));
+            let mut expected = new.build();
+            transport::set_partial(&mut expected, &ip::parse(&new.build(), packet.len()).unwrap()).unwrap();
+            prop_assert_eq!(partial, expected);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use weft_packet::{Label, Vni};
-use weft_table::{NextHopId, PolicyId, PortId, RouteId, VrfId};
+use weft_table::{NatId, NextHopId, PolicyId, PortId, RouteId, VrfId};
 
 use super::{
     ChangeError, Refused,
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     change::{Change, NextHopSpec, PortSpec, TunnelTarget, VrfSpec},
     port::OpenContext,
-    snapshot::{HopId, Policy, Route},
+    snapshot::{FloatingIp, HopId, Policy, Route},
 };
 
 /// How to take back one step.
@@ -26,6 +26,7 @@ enum Undo {
     Label(Label, Option<TunnelTarget>),
     Endpoint(IpAddr, bool),
     Policy(PolicyId, Option<Arc<Policy>>),
+    FloatingIp(NatId, Option<Arc<FloatingIp>>),
 }
 
 impl State {
@@ -86,6 +87,7 @@ impl State {
                 if !self.hops.contains_key(&next_hop) {
                     return Err(ChangeError::UnknownNextHop(next_hop));
                 }
+                self.check_not_floating(vrf, prefix)?;
                 Ok(Undo::Route(
                     vrf,
                     prefix,
@@ -93,6 +95,7 @@ impl State {
                 ))
             }
             Change::RemoveRoute(vrf, prefix) => {
+                self.check_not_floating(vrf, prefix)?;
                 let previous = self.put_route(vrf, prefix, None)?;
                 let previous = previous.ok_or(ChangeError::UnknownRoute(vrf, prefix))?;
                 Ok(Undo::Route(vrf, prefix, Some(previous)))
@@ -139,6 +142,8 @@ impl State {
             }
             Change::SetPolicy(id, rules) => Ok(Undo::Policy(id, self.set_policy(id, rules)?)),
             Change::RemovePolicy(id) => Ok(Undo::Policy(id, self.remove_policy(id)?)),
+            Change::SetFloatingIp(id, spec) => Ok(Undo::FloatingIp(id, self.set_floating_ip(id, spec)?)),
+            Change::RemoveFloatingIp(id) => Ok(Undo::FloatingIp(id, self.remove_floating_ip(id)?)),
         }
     }
 
@@ -153,6 +158,8 @@ impl State {
             Undo::Label(label, previous) => drop(self.put_label(label, previous)),
             Undo::Endpoint(remote, configured) => _ = self.put_endpoint(remote, configured),
             Undo::Policy(id, previous) => drop(self.put_policy(id, previous)),
+            // Its route was there before.
+            Undo::FloatingIp(id, previous) => drop(self.put_floating_ip(id, previous)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use thiserror::Error;
 use weft_packet::{Label, VlanId, Vni};
-use weft_table::{NextHopId, PolicyId, PortId, VrfId};
+use weft_table::{NatId, NextHopId, PolicyId, PortId, VrfId};
 
 use crate::{
     dpdk::{eal::EalError, mempool::MempoolError},
@@ -101,6 +101,16 @@ pub enum Reason {
     PolicyRange(PolicyId),
     #[error("policy {0} is still used by {1} port(s)")]
     PolicyInUse(PolicyId, u32),
+    #[error("floating IP {0} does not exist")]
+    UnknownFloatingIp(NatId),
+    #[error("floating IP number {0} is beyond the most")]
+    NatRange(NatId),
+    #[error("{1} in VRF {0} has a route already; it can't be a floating IP")]
+    FloatingRoute(VrfId, IpNet),
+    #[error("{1} in VRF {0} is floating IP {2}; it can't have another route")]
+    RouteFloating(VrfId, IpNet, NatId),
+    #[error("floating IP {0} and inside address {1} are of different families")]
+    FloatingFamilies(IpAddr, IpAddr),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("host interface {name}: {reason}")]

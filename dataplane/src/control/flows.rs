@@ -155,9 +155,18 @@ impl Control {
     ) {
         let now = ((clock::now() - self.start) / clock::hz()) as u32;
         table.for_each(|session| {
-            for (direction, initiator) in [(&session.initiator, true), (&session.reverse, false)] {
+            let (opens, answers) = (&session.initiator, &session.reverse);
+            for (direction, other, initiator) in [(opens, answers, true), (answers, opens, false)] {
                 if records.len() < limit && matches(filter, &direction.key) {
-                    records.push(self.record(session.session.0, direction, initiator, now));
+                    let mut record = self.record(session.session.0, direction, initiator, now);
+                    let leaving = other.key.reversed(direction.key.vrf());
+                    record.translated = (leaving != direction.key).then(|| {
+                        (
+                            shown(leaving.source(), &leaving),
+                            shown(leaving.destination(), &leaving),
+                        )
+                    });
+                    records.push(record);
                 }
             }
             records.len() < limit
@@ -180,6 +189,7 @@ impl Control {
             protocol: key.protocol(),
             source: shown(key.source(), key),
             destination: shown(key.destination(), key),
+            translated: None,
             ingress: self.ingress(direction.decided.ingress),
             action: self.action(direction.decided.action),
             packets: direction.packets,
@@ -226,12 +236,12 @@ impl Control {
             Some(Hop::Table(NextHop::Group(_) | NextHop::Vrf(_) | NextHop::Gateway(_))) => {
                 "re-decided next".to_owned()
             }
-            None => "gone".to_owned(),
+            Some(Hop::FloatingIp(_)) | None => "gone".to_owned(),
         }
     }
 
     fn neighbour_name(&self, action: u64) -> String {
-        let hop = HopId::from_raw(action as u32);
+        let hop = HopId::from_raw(action as u32).translated(false);
         let known = self
             .state
             .draft

@@ -8,6 +8,7 @@ mod apply;
 mod error;
 mod flows;
 mod hops;
+mod nat;
 mod neighbours;
 mod policies;
 mod ports;

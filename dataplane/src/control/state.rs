@@ -43,6 +43,8 @@ pub struct State {
     pub stamps: Arc<Stamps>,
     /// The same for the policies of ports.
     pub port_stamps: Arc<Stamps>,
+    /// The same for what translates what ports send.
+    pub nat_stamps: Arc<Stamps>,
     pub route_ids: Numbers,
     pub touched: Touched,
     pub incarnations: u32,
@@ -195,7 +197,7 @@ impl Numbers {
 
 impl State {
     /// A vRouter with the underlay's VRF and nothing else.
-    pub fn new(workers: u16, stamps: Arc<Stamps>, port_stamps: Arc<Stamps>) -> Self {
+    pub fn new(workers: u16, stamps: Arc<Stamps>, port_stamps: Arc<Stamps>, nat_stamps: Arc<Stamps>) -> Self {
         let mut state = State {
             draft: Snapshot::empty(usize::from(workers)),
             vrfs: HashMap::new(),
@@ -208,6 +210,7 @@ impl State {
             policies: HashMap::new(),
             stamps,
             port_stamps,
+            nat_stamps,
             route_ids: Numbers::default(),
             touched: Touched::default(),
             incarnations: 0,

@@ -29,8 +29,8 @@ use crate::{
     dpdk::{Eal, EalConfig, Mempool, clock, lcore::Running},
     port::OpenContext,
     shared::{PUNT_RING, Punt, Shared, WorkerShared},
-    snapshot::Snapshot,
-    view::{FlowFilter, FlowRecord, PortState, Statistics},
+    snapshot::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, Snapshot},
+    view::{FloatingIpStatistics, FlowFilter, FlowRecord, PortState, Statistics},
     worker::Worker,
 };
 
@@ -49,6 +49,7 @@ enum Command {
     Flows(FlowFilter, usize, Sender<Vec<FlowRecord>>),
     PortState(PortId, Sender<Option<PortState>>),
     PolicyHits(Sender<Vec<(PolicyId, Vec<u64>)>>),
+    FloatingIps(Sender<Vec<FloatingIpStatistics>>),
     Stop,
 }
 
@@ -87,6 +88,11 @@ impl Handle {
     /// How often each decider of each policy decided.
     pub fn policy_hits(&self) -> Vec<(PolicyId, Vec<u64>)> {
         self.ask(Command::PolicyHits).unwrap_or_default()
+    }
+
+    /// How many sessions each floating IP translated.
+    pub fn floating_ips(&self) -> Vec<FloatingIpStatistics> {
+        self.ask(Command::FloatingIps).unwrap_or_default()
     }
 
     /// None: the control thread is gone.
@@ -133,7 +139,13 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         workers: count,
     };
     let port_stamps = Arc::new(Stamps::new(false));
-    let mut state = State::new(count as u16, Arc::clone(&stamps), Arc::clone(&port_stamps));
+    let nat_stamps = Arc::new(Stamps::new(false));
+    let mut state = State::new(
+        count as u16,
+        Arc::clone(&stamps),
+        Arc::clone(&port_stamps),
+        Arc::clone(&nat_stamps),
+    );
     let first = Arc::new(state.finish().clone());
     let shared = Arc::new(Shared {
         snapshot: Published::new(&domain, first),
@@ -141,6 +153,7 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         sessions6: FlowTable::new(&sessions, &domain)?,
         stamps,
         port_stamps,
+        nat_stamps,
         pool,
         punts: ArrayQueue::new(PUNT_RING),
         workers: std::iter::repeat_with(WorkerShared::default)
@@ -211,6 +224,7 @@ impl Control {
                 Ok(Command::Flows(filter, limit, reply)) => _ = reply.send(self.flows(&filter, limit)),
                 Ok(Command::PortState(port, reply)) => _ = reply.send(self.port_state(port)),
                 Ok(Command::PolicyHits(reply)) => _ = reply.send(self.policy_hits()),
+                Ok(Command::FloatingIps(reply)) => _ = reply.send(self.floating_ips()),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -380,6 +394,19 @@ impl Control {
         let policies = self.state.policies.keys();
         let hits = |id: &PolicyId| Some((*id, self.state.draft.policy(*id)?.hits.all()));
         policies.filter_map(hits).collect()
+    }
+
+    fn floating_ips(&self) -> Vec<FloatingIpStatistics> {
+        let all = self.state.draft.floating_ips.iter();
+        let statistics = |(_, floating): (usize, &Option<Arc<FloatingIp>>)| {
+            let floating = floating.as_deref()?;
+            Some(FloatingIpStatistics {
+                id: floating.id,
+                from_inside: floating.opened.get(FROM_INSIDE as usize),
+                from_outside: floating.opened.get(FROM_OUTSIDE as usize),
+            })
+        };
+        all.filter_map(statistics).collect()
     }
 
     /// Workers first, then ports, then DPDK: what is used outlives who uses it.

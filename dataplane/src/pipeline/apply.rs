@@ -1,8 +1,9 @@
 //! Do to each packet what was decided: hand it to its port, its tunnel, or to the vRouter itself.
 //!
-//! The TTL is taken down here, once a vRouter; headers are put in front by [`encap`](super::encap).
+//! The TTL is taken down here, once a vRouter; addresses are translated as the session says ([`nat`]); headers are put in front by [`encap`](super::encap).
 //!
-//! Drops: ttl-exceeded, port-down, neighbour-unresolved, no-underlay-route, discarded, and those of `encap` and `local`.
+//! Drops: ttl-exceeded, port-down, neighbour-unresolved, no-underlay-route, discarded,
+//! untranslatable, nat-without-session, and those of `encap` and `local`.
 
 use weft_packet::{rewrite, tunnel::Template};
 
@@ -10,7 +11,7 @@ use super::{
     Context,
     burst::{Burst, Packet},
     encap::{self, Egress, Front},
-    local,
+    local, nat,
 };
 use crate::{
     dpdk::{BURST, Mbuf},
@@ -28,7 +29,10 @@ pub fn apply(burst: &mut Burst, context: &mut Context<'_>) {
     while let Some(&first) = ready.get(start) {
         let first = usize::from(first) % BURST;
         start += match way(context, &burst.packets[first]) {
-            Way::Out(egress) => train(burst, context, &ready[start..], &egress),
+            Way::Out(egress) if burst.packets[first].hop.is_translated() => {
+                train::<true>(burst, context, &ready[start..], &egress)
+            }
+            Way::Out(egress) => train::<false>(burst, context, &ready[start..], &egress),
             way => {
                 if let Some(mbuf) = burst.mbufs[first].take() {
                     alone(context, mbuf, &burst.packets[first], way);
@@ -39,9 +43,14 @@ pub fn apply(burst: &mut Burst, context: &mut Context<'_>) {
     }
 }
 
-/// Sends the packets that have the same hop as the first; how many they are.
+/// Sends the packets that have the same hop as the first; how many they are. A hop says whether they are translated.
 #[inline(always)]
-fn train(burst: &mut Burst, context: &mut Context<'_>, ready: &[u8], egress: &Egress<'_>) -> usize {
+fn train<const TRANSLATED: bool>(
+    burst: &mut Burst,
+    context: &mut Context<'_>,
+    ready: &[u8],
+    egress: &Egress<'_>,
+) -> usize {
     let front = Front::new(egress);
     let mut hop = None;
     for (count, &index) in ready.iter().enumerate() {
@@ -50,7 +59,11 @@ fn train(burst: &mut Burst, context: &mut Context<'_>, ready: &[u8], egress: &Eg
         if *hop.get_or_insert(packet.hop) != packet.hop {
             return count;
         }
-        if let Some(mbuf) = burst.mbufs[index].take() {
+        if let Some(mut mbuf) = burst.mbufs[index].take() {
+            if TRANSLATED && !nat::translate(context, &mut mbuf, packet) {
+                context.drop(mbuf, packet.port, Reason::Untranslatable);
+                continue;
+            }
             forward(context, mbuf, packet, &front);
         }
     }
@@ -59,6 +72,9 @@ fn train(burst: &mut Burst, context: &mut Context<'_>, ready: &[u8], egress: &Eg
 
 /// A packet whose way others do not share.
 fn alone(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, way: Way<'_>) {
+    if packet.hop.is_translated() && !nat::translate(context, &mut mbuf, packet) {
+        return context.drop(mbuf, packet.port, Reason::Untranslatable);
+    }
     match way {
         Way::Out(egress) | Way::OutByHash(egress) => forward(context, mbuf, packet, &Front::new(&egress)),
         Way::Receive => local::receive(context, mbuf, packet),
@@ -135,7 +151,7 @@ fn way<'a>(context: &Context<'a>, packet: &Packet) -> Way<'a> {
         }),
         Some(Hop::Receive) => Way::Receive,
         Some(Hop::Table(NextHop::Discard)) => Way::Ends(Reason::Discarded),
-        Some(Hop::Table(_)) | None => Way::Ends(Reason::PortDown),
+        Some(Hop::Table(_) | Hop::FloatingIp(_)) | None => Way::Ends(Reason::PortDown),
     }
 }
 
@@ -173,6 +189,9 @@ fn neighbour_egress<'a>(
 /// Routes a packet that starts here: an answer of the vRouter, already at its IP header, with its whole TTL.
 pub fn originate(context: &mut Context<'_>, mbuf: Mbuf, mut packet: Packet, hop: HopId) {
     packet.hop = hop;
+    if hop.is_translated() {
+        return context.drop(mbuf, packet.port, Reason::NatWithoutSession);
+    }
     match way(context, &packet) {
         Way::Out(egress) | Way::OutByHash(egress) => encap::send(context, mbuf, &packet, &egress),
         Way::Receive => local::receive(context, mbuf, &packet),

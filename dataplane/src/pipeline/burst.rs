@@ -72,6 +72,8 @@ pub struct Packet {
     pub pending: Pending,
     /// Where it goes.
     pub hop: HopId,
+    /// The direction that it belongs to, if there is one: told with the hop.
+    pub session: DirectionIndex,
 }
 
 impl Packet {
@@ -90,6 +92,7 @@ impl Packet {
             segment: None,
         },
         hop: HopId::RECEIVE,
+        session: DirectionIndex::NONE,
     };
 
     /// What spreads flows over paths and members: other bits than those that choose the flow table's buckets.
@@ -285,10 +288,11 @@ impl Burst {
         }
     }
 
-    /// A packet's hop is known.
+    /// A packet's hop is known, and its session if it has one.
     #[inline(always)]
-    pub fn send(&mut self, packet: usize, hop: HopId) {
+    pub fn send(&mut self, packet: usize, hop: HopId, session: DirectionIndex) {
         self.packets[packet].hop = hop;
+        self.packets[packet].session = session;
         if let Some(place) = self.ready.get_mut(self.ready_count) {
             *place = packet as u8;
             self.ready_count += 1;

@@ -14,7 +14,7 @@ use weft_packet::{
     l4,
     malformed::{Fault, Header},
 };
-use weft_table::PortId;
+use weft_table::{PortId, flow::DirectionIndex};
 
 use super::{
     Context,
@@ -267,7 +267,7 @@ pub fn direct(
     packet.v6 = ip.is_v6();
     packet.pending = Pending::default();
     packet.hash = 0;
-    burst.send(index, hop);
+    burst.send(index, hop, DirectionIndex::NONE);
     Ok(())
 }
 

@@ -45,6 +45,16 @@ pub trait Family {
     fn vrf(key: &Self::Key) -> VrfId;
     /// For tables that hold both families.
     fn address(address: Self::Address) -> IpAddr;
+    /// Back from there; None: it is of the other family.
+    fn of_ip(address: IpAddr) -> Option<Self::Address>;
+    /// A key of all that is in it.
+    fn key(
+        vrf: VrfId,
+        protocol: u8,
+        source: Self::Address,
+        destination: Self::Address,
+        ports: Tuple,
+    ) -> Self::Key;
 }
 
 /// IPv4.
@@ -102,6 +112,24 @@ impl Family for V4 {
     fn address(address: u32) -> IpAddr {
         IpAddr::V4(address.into())
     }
+
+    fn of_ip(address: IpAddr) -> Option<u32> {
+        match address {
+            IpAddr::V4(address) => Some(address.to_bits()),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    fn key(vrf: VrfId, protocol: u8, source: u32, destination: u32, ports: Tuple) -> Key4 {
+        Key4 {
+            source,
+            destination,
+            source_port: ports.source_port,
+            destination_port: ports.destination_port,
+            vrf,
+            protocol,
+        }
+    }
 }
 
 impl Family for V6 {
@@ -153,6 +181,24 @@ impl Family for V6 {
 
     fn address(address: u128) -> IpAddr {
         IpAddr::V6(address.into())
+    }
+
+    fn of_ip(address: IpAddr) -> Option<u128> {
+        match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(address.to_bits()),
+        }
+    }
+
+    fn key(vrf: VrfId, protocol: u8, source: u128, destination: u128, ports: Tuple) -> Key6 {
+        Key6 {
+            source: source.to_be_bytes(),
+            destination: destination.to_be_bytes(),
+            source_port: ports.source_port,
+            destination_port: ports.destination_port,
+            vrf,
+            protocol,
+        }
     }
 }
 

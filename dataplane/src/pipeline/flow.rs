@@ -12,7 +12,7 @@ use crate::{dpdk::BURST, snapshot::HopId};
 /// Action of a direction whose way was not known when its session was made: decided with its first packet.
 pub const UNDECIDED: u64 = u64::MAX;
 
-/// A direction's action: its hop, and the port of this host that it ends at.
+/// A direction's action: its hop (and whether its packets are translated), and the port of this host that it ends at.
 pub fn action_of(decision: &Decision) -> u64 {
     let egress = decision.egress.map_or(0, |port| u64::from(port.0) + 1);
     u64::from(decision.hop.raw()) | egress << 32
@@ -21,7 +21,7 @@ pub fn action_of(decision: &Decision) -> u64 {
 /// The hop of an action.
 #[inline(always)]
 pub fn hop_of(action: u64) -> Option<HopId> {
-    (action != UNDECIDED).then(|| HopId::from_raw(action as u32))
+    (action != UNDECIDED).then(|| HopId::from_raw(action as u32).translated(false))
 }
 
 /// The port of this host that an action ends at.
@@ -55,7 +55,12 @@ pub fn lookup<F: Family>(burst: &mut Burst, context: &mut Context<'_>) {
         let lane = F::lane(burst);
         let (found, index) = (lane.found[position], usize::from(lane.packets[position]));
         match hit::<F>(burst, context, index, found) {
-            Some(hop) => burst.send(index, hop),
+            Some(hop) => {
+                if hop.is_translated() {
+                    table.prefetch_key(found.peer());
+                }
+                burst.send(index, hop, found);
+            }
             None => F::lane(burst).leave_undecided(position),
         }
     }

@@ -3,21 +3,25 @@
 //! For packets without a session (they get one, see [`learn`](super::learn)), for sessions whose route is out of date,
 //! and in packet mode for every packet. Routes are looked up in bulk.
 //!
+//! A floating IP on the way translates, see [`nat`]: its route ends at its port, and a route that leads into its VRF makes
+//! it the source of what its port sends there.
+//!
 //! Drops: no-route, discarded, leak-loop, empty-group, neighbour-unresolved, no-underlay-route, port-down,
 //! redecision-budget.
 
 use weft_table::{
-    PortId, RouteId, VrfId,
+    NatId, PortId, RouteId, VrfId,
     fib::NO_ROUTE,
-    flow::{Decided, FURTHER},
+    flow::{Decided, DirectionIndex, FURTHER, Removed},
     stamps::NO_OBJECT,
 };
 
 use super::{
     Context,
-    burst::{Burst, direct_ingress_port},
+    burst::{Burst, direct_ingress_port, ingress_port},
     family::Family,
     flow,
+    nat::{self, Start, Translators},
 };
 use crate::{
     dpdk::BURST,
@@ -34,7 +38,7 @@ const REDECISIONS: usize = 48;
 /// Where a packet goes, and what that was decided from.
 #[derive(Clone, Copy, Debug)]
 pub struct Decision {
-    /// Can be applied: neither a group nor a VRF.
+    /// Can be applied: neither a group nor a VRF. Says besides whether packets are translated.
     pub hop: HopId,
     /// In whose table the way ended.
     pub vrf: VrfId,
@@ -42,6 +46,35 @@ pub struct Decision {
     pub routes: [u32; 1 + FURTHER],
     /// The port of this host that it ends at.
     pub egress: Option<PortId>,
+    /// What translates the packets.
+    pub by: Translators,
+}
+
+/// What is asked of the routes.
+pub struct Question<A> {
+    /// In whose table the way begins.
+    pub vrf: VrfId,
+    /// Where to.
+    pub destination: A,
+    /// What spreads flows over the members of a group.
+    pub hash: u32,
+    /// The hop of a session that should stay with its group's member.
+    pub current: Option<HopId>,
+    /// By which port who opens a session sends, and as whom.
+    pub opener: Option<(PortId, A)>,
+}
+
+impl<A> Question<A> {
+    /// The way of packets that nothing translates on account of who sends them.
+    pub fn new(vrf: VrfId, destination: A, hash: u32) -> Self {
+        Question {
+            vrf,
+            destination,
+            hash,
+            current: None,
+            opener: None,
+        }
+    }
 }
 
 /// A packet for which a way was found, on its way through the stages that follow.
@@ -70,6 +103,7 @@ impl Candidates {
                 vrf: VrfId(0),
                 routes: [NO_OBJECT; 1 + FURTHER],
                 egress: None,
+                by: Translators::default(),
             },
             kept: None,
         };
@@ -108,20 +142,23 @@ impl Candidates {
 /// The stage. `undecided` are places in the lane.
 pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>, undecided: &[u8]) -> Candidates {
     let mut kept = [None; BURST];
-    for (kept, &position) in kept.iter_mut().zip(undecided) {
+    let mut starts = [None; BURST];
+    for ((kept, start), &position) in kept.iter_mut().zip(&mut starts).zip(undecided) {
         *kept = route_holds::<F>(burst, context, usize::from(position));
+        if kept.is_none() {
+            *start = begin::<F>(burst, context, usize::from(position));
+        }
     }
     let lane = F::lane(burst);
-    let wanted = undecided.iter().zip(&kept).filter(|(_, kept)| kept.is_none());
-    let wanted = wanted.map(|(position, _)| {
+    let wanted = undecided.iter().zip(&starts).filter_map(|(position, start)| {
         let key = &lane.keys[usize::from(*position)];
-        (F::vrf(key), F::destination(key))
+        Some((start.as_ref()?.vrf, F::destination(key)))
     });
     let routes = lookup::<F>(context, wanted);
     let mut routes = routes.iter();
     let mut candidates = Candidates::new();
     let mut redecisions = 0;
-    for (&position, kept) in undecided.iter().zip(kept) {
+    for ((&position, kept), start) in undecided.iter().zip(kept).zip(starts) {
         let lane = F::lane(burst);
         let place = usize::from(position);
         let (key, found, index) = (
@@ -135,6 +172,7 @@ pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>, undecide
                 vrf: F::vrf(&key),
                 routes: [NO_OBJECT; 1 + FURTHER],
                 egress: flow::egress_of(decided.action),
+                by: Translators::default(),
             };
             candidates.push(Candidate {
                 position,
@@ -143,25 +181,19 @@ pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>, undecide
             });
             continue;
         }
+        // It was dropped.
+        let Some(start) = start else { continue };
         let route = routes.next().copied().unwrap_or(NO_ROUTE);
-        let current = F::table(context.shared)
-            .get(found)
-            .map(|direction| direction.action());
-        if current.is_some() {
+        if found.is_some() {
             redecisions += 1;
             if redecisions > REDECISIONS {
                 burst.drop(index, Reason::RedecisionBudget, context.counters);
                 continue;
             }
         }
-        let packet = &burst.packets[index];
-        let decision = match direct_ingress_port(packet.ingress) {
+        let decision = match direct_ingress_port(burst.packets[index].ingress) {
             Some(port) => straight_to(context.snapshot, port, F::vrf(&key)),
-            None => {
-                let current = current.and_then(flow::hop_of);
-                let destination = F::destination(&key);
-                decide_from::<F>(context, F::vrf(&key), route, destination, packet.hash, current)
-            }
+            None => one::<F>(burst, context, place, start, route),
         };
         match decision {
             Ok(decision) => candidates.push(Candidate {
@@ -175,6 +207,83 @@ pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>, undecide
     candidates
 }
 
+/// Where a packet's way begins. A session whose translation is gone ends, and its packet opens another; None: it was
+/// dropped, since the session is held.
+fn begin<F: Family>(burst: &mut Burst, context: &mut Context<'_>, position: usize) -> Option<Start> {
+    let lane = F::lane(burst);
+    let (key, found, index) = (
+        lane.keys[position],
+        lane.found[position],
+        usize::from(lane.packets[position]),
+    );
+    let start = nat::start::<F>(context, &key, burst.packets[index].ingress, found);
+    if start.is_some() {
+        return start;
+    }
+    if !end::<F>(burst, context, position) {
+        burst.drop(index, Reason::RedecisionBudget, context.counters);
+        return None;
+    }
+    Some(Start::opening(F::vrf(&key)))
+}
+
+/// The way of one packet, from its first route. A session that would be translated otherwise now ends, and the packet
+/// opens another.
+fn one<F: Family>(
+    burst: &mut Burst,
+    context: &mut Context<'_>,
+    position: usize,
+    start: Start,
+    route: RouteId,
+) -> Result<Decision, Reason> {
+    let lane = F::lane(burst);
+    let (key, found) = (lane.keys[position], lane.found[position]);
+    let packet = burst.packets[usize::from(lane.packets[position])];
+    let opener = || Some((ingress_port(packet.ingress)?, F::source(&key)));
+    let session = F::table(context.shared).get(found);
+    let mut question = Question {
+        current: session.and_then(|session| flow::hop_of(session.action())),
+        opener: if start.opens { opener() } else { None },
+        ..Question::new(start.vrf, F::destination(&key), packet.hash)
+    };
+    let mut decision = decide_from::<F>(context, &question, route);
+    if let Ok(decision) = &mut decision {
+        decision.translate_source(start.source);
+    }
+    let translates = |decision: &Decision| decision.hop.is_translated();
+    let was_translated =
+        found.is_some() && nat::leaving::<F>(context, &key, found, Translators::default()) != key;
+    if !was_translated && !decision.as_ref().is_ok_and(translates) || found.is_none() {
+        return decision;
+    }
+    let agrees = |decision: &Decision| nat::agrees::<F>(context, &key, found, decision.by);
+    if decision.as_ref().is_ok_and(agrees) {
+        return decision;
+    }
+    if !end::<F>(burst, context, position) {
+        return Err(Reason::RedecisionBudget);
+    }
+    if start.opens {
+        return decision;
+    }
+    question = Question {
+        opener: opener(),
+        ..Question::new(F::vrf(&key), F::destination(&key), packet.hash)
+    };
+    let route = context
+        .snapshot
+        .vrf(question.vrf)
+        .map_or(NO_ROUTE, |table| route_in::<F>(table, question.destination));
+    decide_from::<F>(context, &question, route)
+}
+
+/// Ends the session of a packet, which has none then. False: another worker holds it.
+fn end<F: Family>(burst: &mut Burst, context: &mut Context<'_>, position: usize) -> bool {
+    let found = std::mem::replace(&mut F::lane(burst).found[position], DirectionIndex::NONE);
+    let table = F::table(context.shared);
+    table.remove(&mut F::learner(context.flows).flows, found.session()) != Removed::Busy
+}
+
 /// What the packet's session says, if nothing but a policy has changed since.
 fn route_holds<F: Family>(burst: &mut Burst, context: &Context<'_>, position: usize) -> Option<Decided> {
     let lane = F::lane(burst);
@@ -183,7 +292,8 @@ fn route_holds<F: Family>(burst: &mut Burst, context: &Context<'_>, position: us
     let decided = table.get(found)?.decided();
     let holds = decided.ingress == burst.packets[index].ingress
         && decided.action != flow::UNDECIDED
-        && table.is_fresh(found, &decided, &context.shared.stamps);
+        && table.is_fresh(found, &decided, &context.shared.stamps)
+        && nat::is_fresh(context, &decided);
     holds.then_some(decided)
 }
 
@@ -195,6 +305,7 @@ fn straight_to(snapshot: &Snapshot, port: PortId, vrf: VrfId) -> Result<Decision
             vrf,
             routes: [NO_OBJECT; 1 + FURTHER],
             egress: Some(port),
+            by: Translators::default(),
         }),
         None => Err(Reason::PortDown),
     }
@@ -237,25 +348,23 @@ pub fn decide<F: Family>(
         .snapshot
         .vrf(vrf)
         .map_or(NO_ROUTE, |table| route_in::<F>(table, destination));
-    decide_from::<F>(context, vrf, route, destination, hash, None)
+    decide_from::<F>(context, &Question::new(vrf, destination, hash), route)
 }
 
 fn route_in<F: Family>(vrf: &Vrf, destination: F::Address) -> RouteId {
     F::fib(vrf).lookup(destination).unwrap_or(NO_ROUTE)
 }
 
-/// As [`decide`], from a route that was looked up. `current` is the hop of a session that should stay with its group's
-/// member.
+/// As [`decide`], from a route that was looked up.
 pub fn decide_from<F: Family>(
     context: &Context<'_>,
-    mut vrf: VrfId,
+    question: &Question<F::Address>,
     mut route: RouteId,
-    destination: F::Address,
-    hash: u32,
-    current: Option<HopId>,
 ) -> Result<Decision, Reason> {
     let snapshot = context.snapshot;
+    let (mut vrf, destination) = (question.vrf, question.destination);
     let mut routes = [NO_OBJECT; 1 + FURTHER];
+    let mut by = Translators::default();
     for depth in 0..=LEAKS {
         if route == NO_ROUTE {
             return Err(Reason::NoRoute);
@@ -263,22 +372,37 @@ pub fn decide_from<F: Family>(
         routes[depth] = route.0;
         let mut hop = snapshot.route(route).ok_or(Reason::NoRoute)?.next_hop;
         if let Some(Hop::Table(NextHop::Group(group))) = snapshot.hop(hop) {
-            let stays = current.filter(|current| match current.kind() {
+            let stays = question.current.filter(|current| match current.kind() {
                 crate::snapshot::HopKind::Table(id) => group.contains(id),
                 _ => false,
             });
             hop = match stays {
                 Some(current) => current,
-                None => HopId::of(group.select(hash).ok_or(Reason::EmptyGroup)?),
+                None => HopId::of(group.select(question.hash).ok_or(Reason::EmptyGroup)?),
             };
         }
         match terminal::<F>(context, snapshot, hop, destination)? {
             Way::Ends(hop, egress) => {
+                // The vRouter answers who asks, not what stands for it.
+                if hop == HopId::RECEIVE && vrf != VrfId::UNDERLAY {
+                    by = Translators::default();
+                }
                 return Ok(Decision {
-                    hop,
+                    hop: hop.translated(by.any()),
                     vrf,
                     routes,
                     egress,
+                    by,
+                });
+            }
+            Way::Translated(port, id) => {
+                by.destination = Some(id);
+                return Ok(Decision {
+                    hop: HopId::port(port).translated(true),
+                    vrf,
+                    routes,
+                    egress: Some(port),
+                    by,
                 });
             }
             Way::LeadsTo(next) => {
@@ -286,6 +410,9 @@ pub fn decide_from<F: Family>(
                 route = snapshot
                     .vrf(vrf)
                     .map_or(NO_ROUTE, |table| route_in::<F>(table, destination));
+                if let (None, Some((port, source))) = (by.source, question.opener) {
+                    by.source = nat::of_source(snapshot, port, vrf, F::address(source));
+                }
             }
         }
     }
@@ -295,6 +422,8 @@ pub fn decide_from<F: Family>(
 enum Way {
     /// At a port of this host, or elsewhere.
     Ends(HopId, Option<PortId>),
+    /// At the port that has this floating IP.
+    Translated(PortId, NatId),
     LeadsTo(VrfId),
 }
 
@@ -323,6 +452,7 @@ fn terminal<F: Family>(
             }
             _ => Ok(Way::Ends(hop, Some(port.id))),
         },
+        Hop::FloatingIp(floating) => Ok(Way::Translated(floating.spec.port, floating.id)),
         Hop::Table(entry) => match entry {
             NextHop::Port { port, .. } => Ok(Way::Ends(hop, Some(*port))),
             NextHop::Tunnel { .. } => Ok(Way::Ends(hop, None)),
@@ -339,6 +469,14 @@ fn terminal<F: Family>(
 
 /// What a decision depends on, as the flow table wants it.
 impl Decision {
+    /// What translates the source besides what was found on the way.
+    pub fn translate_source(&mut self, by: Option<NatId>) {
+        if by.is_some() {
+            self.by.source = by;
+            self.hop = self.hop.translated(true);
+        }
+    }
+
     /// The routes behind the first.
     pub fn further(&self) -> [u32; FURTHER] {
         let mut further = [NO_OBJECT; FURTHER];

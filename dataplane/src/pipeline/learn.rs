@@ -4,7 +4,7 @@
 //! The answers are looked up in the VRF of the port by which the packet leaves; those out of a tunnel in the VRF whose
 //! route led into it (the initiator's, or the one that leaks led to), unless the next hop names another.
 //!
-//! Drops: session-table-full, session-conflict.
+//! Drops: session-table-full, session-conflict, nat-without-session.
 
 use weft_table::{
     VrfId,
@@ -17,7 +17,8 @@ use super::{
     burst::{Burst, port_ingress, tunnel_ingress},
     family::Family,
     flow::{UNDECIDED, account, action_of},
-    forward::{self, Candidate, Decision},
+    forward::{self, Candidate, Decision, Question},
+    nat::{self, Start},
 };
 use crate::{
     dpdk::BURST,
@@ -90,9 +91,14 @@ pub fn learn<F: Family>(burst: &mut Burst, context: &mut Context<'_>, candidates
         insert::<F>(burst, context, candidates, &opened[..count], &mut refused);
     }
     for (candidate, refused) in candidates.iter().zip(refused) {
-        let index = usize::from(F::lane(burst).packets[usize::from(candidate.position)]);
+        let lane = F::lane(burst);
+        let position = usize::from(candidate.position);
+        let (index, session) = (usize::from(lane.packets[position]), lane.found[position]);
+        let hop = candidate.decision.hop;
+        let refused =
+            refused.or((hop.is_translated() && session.is_none()).then_some(Reason::NatWithoutSession));
         match refused {
-            None => burst.send(index, candidate.decision.hop),
+            None => burst.send(index, hop, session),
             Some(reason) => burst.drop(index, reason, context.counters),
         }
     }
@@ -108,33 +114,42 @@ fn insert<F: Family>(
 ) {
     let lane = F::lane(burst);
     let position = |opened: &Opened| usize::from(candidates[usize::from(opened.candidate)].position);
-    let wanted = opened
-        .iter()
-        .map(|opened| (opened.reverse_vrf, F::source(&lane.keys[position(opened)])));
+    let (mut answers, mut starts) = ([lane.keys[0]; BURST], [None; BURST]);
+    for ((answers, start), opened) in answers.iter_mut().zip(&mut starts).zip(opened) {
+        let key = &F::lane(burst).keys[position(opened)];
+        let by = candidates[usize::from(opened.candidate)].decision.by;
+        let leaving = nat::translated::<F>(context.snapshot, key, by);
+        *answers = leaving.reversed(opened.reverse_vrf);
+        *start = Some(Start::answering(
+            context.snapshot,
+            opened.reverse_vrf,
+            by.destination,
+        ));
+    }
+    let wanted = starts.iter().zip(&answers);
+    let wanted = wanted.map_while(|(start, answers)| Some((start.as_ref()?.vrf, F::destination(answers))));
     let routes = forward::lookup::<F>(context, wanted);
     let sessions = F::table(context.shared);
     let mut new = std::mem::take(&mut F::learner(context.flows).new);
     new.clear();
-    for (opened, &route) in opened.iter().zip(&routes) {
+    let answered = answers.iter().zip(starts).zip(&routes);
+    for (opened, ((&reverse_key, start), &route)) in opened.iter().zip(answered) {
         let position = position(opened);
         let lane = F::lane(burst);
         let (key, hash) = (lane.keys[position], lane.hashes[position]);
         let packet = &burst.packets[usize::from(lane.packets[position])];
         let decision = &candidates[usize::from(opened.candidate)].decision;
         let forward = entry(context, decision, packet.ingress);
-        let back = forward::decide_from::<F>(
-            context,
-            opened.reverse_vrf,
-            route,
-            F::source(&key),
-            packet.hash,
-            None,
-        );
+        let start = start.unwrap_or(Start::opening(opened.reverse_vrf));
+        let question = Question::new(start.vrf, F::destination(&reverse_key), packet.hash);
+        let mut back = forward::decide_from::<F>(context, &question, route);
+        if let Ok(back) = &mut back {
+            back.translate_source(start.source);
+        }
         let reverse = match back {
-            Ok(back) => entry(context, &back, opened.reverse_ingress),
-            Err(_) => table::Decision::new(UNDECIDED, opened.reverse_ingress, NO_OBJECT, forward.stamp),
+            Ok(back) if back.by.any() == decision.by.any() => entry(context, &back, opened.reverse_ingress),
+            _ => table::Decision::new(UNDECIDED, opened.reverse_ingress, NO_OBJECT, forward.stamp),
         };
-        let reverse_key = key.reversed(opened.reverse_vrf);
         new.push(NewSession {
             forward: NewDirection {
                 key,
@@ -152,12 +167,23 @@ fn insert<F: Family>(
     let mut results: [Result<Inserted, InsertError>; BURST] = [Err(InsertError::Busy); BURST];
     let learner = F::learner(context.flows);
     sessions.insert_burst(&mut learner.flows, &new, &mut results[..opened.len()]);
-    learner.new = new;
+    for ((opened, new), result) in opened.iter().zip(&new).zip(&mut results) {
+        let translated = candidates[usize::from(opened.candidate)].decision.by.any();
+        if translated && *result == Err(InsertError::Conflict) {
+            *result = again::<F>(context, new);
+        }
+    }
+    F::learner(context.flows).new = new;
     for (opened, result) in opened.iter().zip(results) {
         match result {
             Ok(inserted) => {
-                let index = usize::from(F::lane(burst).packets[position(opened)]);
+                let lane = F::lane(burst);
+                let index = usize::from(lane.packets[position(opened)]);
+                lane.found[position(opened)] = inserted.direction();
                 account::<F>(burst, context, index, inserted.direction());
+                if let Inserted::New(_) = inserted {
+                    nat::count(context, candidates[usize::from(opened.candidate)].decision.by);
+                }
             }
             Err(InsertError::Conflict) => {
                 refused[usize::from(opened.candidate)] = Some(Reason::SessionConflict);
@@ -167,6 +193,21 @@ fn insert<F: Family>(
             }
         }
     }
+}
+
+/// Puts in a session whose answers' key is another's, if that one is out of date: what it was decided from before an
+/// address was translated says nothing about the address now.
+#[cold]
+fn again<F: Family>(context: &mut Context<'_>, new: &NewSession<F::Key>) -> Result<Inserted, InsertError> {
+    let table = F::table(context.shared);
+    let held = table.lookup(&new.reverse.key, new.reverse.hash);
+    let decided = table.get(held).map(|direction| direction.decided());
+    if decided.is_some_and(|decided| table.is_fresh(held, &decided, &context.shared.stamps)) {
+        return Err(InsertError::Conflict);
+    }
+    let flows = &mut F::learner(context.flows).flows;
+    table.remove(flows, held.session());
+    table.insert(flows, new)
 }
 
 fn entry(context: &Context<'_>, decision: &Decision, ingress: u32) -> table::Decision {

@@ -1,9 +1,9 @@
 //! The way of a packet. One burst of one receive queue walks it from top to bottom, run to completion:
 //!
 //! ```text
-//! rx ─ classify ─ flow ──hit────────────────────── apply ─ encap ─ transmit
-//!         │         ├─miss─ forward ─ policy ─ learn ┤
-//!         │         └─ without sessions: packet_mode ┘
+//! rx ─ classify ─ flow ──hit──────────────────── apply (nat) ─ encap ─ transmit
+//!         │         ├─miss─ forward (nat) ─ policy ─ learn ┤
+//!         │         └─ without sessions: packet_mode ──────┘
 //!         └─ to us: local (arp, nd, echo, host)
 //! ```
 //!
@@ -20,10 +20,12 @@ pub mod flow;
 pub mod forward;
 pub mod learn;
 pub mod local;
+pub mod nat;
 pub mod offload;
 mod packet_mode;
 mod plain;
 pub mod policy;
+pub mod related;
 pub mod transmit;
 
 use weft_table::flow::{Key4, Key6};
@@ -108,6 +110,7 @@ fn miss<F: Family>(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
     let lane = F::lane(burst);
     let (undecided, count) = (lane.undecided, lane.undecided_count);
     if count > 0 {
+        related::find::<F>(burst, context, &undecided[..count]);
         let mut candidates = forward::forward::<F>(burst, context, &undecided[..count]);
         policy::judge::<F>(burst, context, &mut candidates);
         learn::learn::<F>(burst, context, candidates.as_slice());

@@ -4,7 +4,7 @@
 //! What a route leads to is worked out once for a train of packets. Groups, leaks, policies and everything that must be
 //! told apart packet by packet is left to the general way, [`forward`].
 
-use weft_table::{PortId, RouteId, fib::NO_ROUTE};
+use weft_table::{PortId, RouteId, fib::NO_ROUTE, flow::DirectionIndex};
 
 use super::{
     Context,
@@ -44,7 +44,7 @@ pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
         }
         match before.2 {
             Some(hop) => {
-                burst.send(index, hop);
+                burst.send(index, hop, DirectionIndex::NONE);
                 forwarded += 1;
             }
             None => F::lane(burst).leave_undecided(position),

@@ -11,7 +11,10 @@ use weft_packet::{
     Vni,
     plain::{self, Link, Plain},
 };
-use weft_table::{VrfId, flow::Key4};
+use weft_table::{
+    VrfId,
+    flow::{DirectionIndex, Key4},
+};
 
 use super::{
     Context,
@@ -227,5 +230,6 @@ fn enlist(burst: &mut Burst, context: &Context<'_>, index: usize, port: &Port, l
         tcp_flags: plain.tcp_flags(),
         pending: Pending::default(),
         hop: HopId::RECEIVE,
+        session: DirectionIndex::NONE,
     };
 }

@@ -7,6 +7,9 @@
 //! the initiator's packets go and go where those come from; anything else opens a session of its own.
 //!
 //! A decision depends on the policies of both ports. Which these are the session says: its ingress and its action.
+//! Where addresses are translated ([`nat`]), each port's policy sees what is behind the port: the addresses that it sends
+//! to and comes from, and those that it gets packets from and for.
+//!
 //! Without sessions (packet mode) each packet is judged by itself.
 //!
 //! Drops: policy-denied, fragment.
@@ -24,6 +27,7 @@ use super::{
     family::Family,
     flow::egress_of,
     forward::{self, Candidate, Candidates},
+    nat,
 };
 use crate::{change::PortPolicy, dpdk::BURST, drops::Reason, snapshot::Snapshot};
 
@@ -43,16 +47,38 @@ struct Opening<A> {
     egress: PortPolicy,
     /// Of the port that it goes to.
     ingress: PortPolicy,
-    source: A,
-    destination: A,
     protocol: u8,
-    source_port: u16,
-    /// ICMP: type and code.
-    destination_port: u16,
+    /// By whom the first sees it opened, to whom.
+    sent: Ends<A>,
+    /// As the second sees it: translated.
+    delivered: Ends<A>,
     /// It is there already, or the packet has none: allowing it is no news.
     known: bool,
     /// Denied: the session ends.
     ends: Option<SessionIndex>,
+}
+
+/// Who opens a session to whom.
+#[derive(Clone, Copy, Default)]
+struct Ends<A> {
+    source: A,
+    destination: A,
+    source_port: u16,
+    /// ICMP: type and code.
+    destination_port: u16,
+}
+
+impl<A> Ends<A> {
+    fn of<F: Family<Address = A>>(key: &F::Key) -> Self {
+        let ports = F::ports(key);
+        let message = ports.icmp_message(key.protocol());
+        Ends {
+            source: F::source(key),
+            destination: F::destination(key),
+            source_port: if message.is_some() { 0 } else { ports.source_port },
+            destination_port: message.unwrap_or(ports.destination_port),
+        }
+    }
 }
 
 impl<A: Copy> Opening<A> {
@@ -64,16 +90,16 @@ impl<A: Copy> Opening<A> {
     }
 
     fn tuple(&self, direction: Direction) -> Tuple<A> {
-        let (remote, local) = match direction {
-            Direction::Egress => (self.destination, self.source),
-            Direction::Ingress => (self.source, self.destination),
+        let (ends, remote, local) = match direction {
+            Direction::Egress => (&self.sent, self.sent.destination, self.sent.source),
+            Direction::Ingress => (&self.delivered, self.delivered.source, self.delivered.destination),
         };
         Tuple {
             remote,
             local,
             protocol: self.protocol,
-            source_port: self.source_port,
-            destination_port: self.destination_port,
+            source_port: ends.source_port,
+            destination_port: ends.destination_port,
         }
     }
 }
@@ -83,21 +109,17 @@ pub fn judge<F: Family>(burst: &mut Burst, context: &mut Context<'_>, candidates
     let mut openings = [Opening::<F::Address>::default(); BURST];
     let mut count = 0;
     for (number, candidate) in candidates.as_slice().iter().enumerate() {
-        let (egress, ingress, key, found) = opened_by::<F>(burst, context, candidate);
-        if egress == PortPolicy::Open && ingress == PortPolicy::Open {
+        let Some(opened) = opened_by::<F>(burst, context, candidate) else {
             continue;
-        }
-        let ports = F::ports(&key);
-        let message = ports.icmp_message(key.protocol());
+        };
+        let found = opened.found;
         openings[count] = Opening {
             candidate: number as u8,
-            egress,
-            ingress,
-            source: F::source(&key),
-            destination: F::destination(&key),
-            protocol: key.protocol(),
-            source_port: if message.is_some() { 0 } else { ports.source_port },
-            destination_port: message.unwrap_or(ports.destination_port),
+            egress: opened.egress,
+            ingress: opened.ingress,
+            protocol: opened.sent.protocol(),
+            sent: Ends::of::<F>(&opened.sent),
+            delivered: Ends::of::<F>(&opened.delivered),
             known: found.is_some(),
             ends: ends::<F>(burst, context, candidate, found),
         };
@@ -127,12 +149,21 @@ pub fn judge<F: Family>(burst: &mut Burst, context: &mut Context<'_>, candidates
     candidates.retain(|number| !dropped[number]);
 }
 
-/// The policies that a candidate's session is judged by, its initiator's key, and the session if there is one.
+/// The policies that a candidate's session is judged by, and its initiator's key at either end.
+struct Opened<K> {
+    egress: PortPolicy,
+    ingress: PortPolicy,
+    sent: K,
+    delivered: K,
+    found: DirectionIndex,
+}
+
+/// None: nobody judges.
 fn opened_by<F: Family>(
     burst: &mut Burst,
     context: &Context<'_>,
     candidate: &Candidate,
-) -> (PortPolicy, PortPolicy, F::Key, DirectionIndex) {
+) -> Option<Opened<F::Key>> {
     let position = usize::from(candidate.position);
     let lane = F::lane(burst);
     let (key, found) = (lane.keys[position], lane.found[position]);
@@ -143,13 +174,29 @@ fn opened_by<F: Family>(
             .map_or(PortPolicy::Open, |port| port.policy)
     };
     let (egress, ingress) = (of(from), of(to));
-    // Whether it is an answer makes no difference where nobody judges.
-    let judged = egress != PortPolicy::Open || ingress != PortPolicy::Open;
-    if judged && found.is_some() && is_answer::<F>(context, found, from, to) {
-        (ingress, egress, key.reversed(F::vrf(&key)), found)
-    } else {
-        (egress, ingress, key, found)
+    if egress == PortPolicy::Open && ingress == PortPolicy::Open {
+        return None;
     }
+    if found.is_some() && is_answer::<F>(context, found, from, to) {
+        return Some(Opened {
+            egress: ingress,
+            ingress: egress,
+            sent: F::table(context.shared).direction(found.peer()).key(),
+            delivered: key.reversed(F::vrf(&key)),
+            found,
+        });
+    }
+    let delivered = match candidate.decision.hop.is_translated() {
+        true => nat::leaving::<F>(context, &key, found, candidate.decision.by),
+        false => key,
+    };
+    Some(Opened {
+        egress,
+        ingress,
+        sent: key,
+        delivered,
+        found,
+    })
 }
 
 /// Whether a packet that came by `from` and goes to `to` answers the initiator of the session that it was found in.
@@ -201,7 +248,10 @@ fn fragments<F: Family>(
     for (denied, opening) in denied.iter_mut().zip(openings) {
         let position = usize::from(candidates[usize::from(opening.candidate)].position);
         let has_ports = matches!(opening.protocol, protocol::TCP | protocol::UDP | protocol::SCTP);
-        if position >= stateful && has_ports && (opening.source_port, opening.destination_port) == (0, 0) {
+        if position >= stateful
+            && has_ports
+            && (opening.sent.source_port, opening.sent.destination_port) == (0, 0)
+        {
             *denied = Some(Reason::Fragment);
         }
     }

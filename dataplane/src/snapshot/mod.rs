@@ -3,6 +3,7 @@
 //! The control thread builds the next snapshot from its own tables (shared, copied on write) and publishes it; a
 //! worker picks it up at a burst boundary. Nothing in here changes after that.
 
+mod nat;
 mod next_hop;
 mod policy;
 mod port;
@@ -11,8 +12,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use hashbrown::HashMap;
 use weft_packet::{Label, Vni};
-use weft_table::{NextHopId, PolicyId, PortId, RouteId, VrfId, cow::CowArray, fib::View};
+use weft_table::{NatId, NextHopId, PolicyId, PortId, RouteId, VrfId, cow::CowArray, fib::View};
 
+pub use nat::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, PortNat};
 pub use next_hop::{Hop, HopId, HopKind, L2Header, Neighbour, NextHop, TunnelPath};
 pub use policy::{Hits, Policy};
 pub use port::{Poll, Port, Role, VlanContext};
@@ -35,6 +37,10 @@ pub struct Snapshot {
     pub next_hops: CowArray<Option<Arc<NextHop>>>,
     /// By [`PolicyId`].
     pub policies: CowArray<Option<Arc<Policy>>>,
+    /// By [`NatId`].
+    pub floating_ips: CowArray<Option<Arc<FloatingIp>>>,
+    /// By [`PortId`]; None: nothing translates what it sends.
+    pub port_nat: CowArray<Option<Arc<PortNat>>>,
     /// Underlay neighbours by their index.
     pub neighbours: CowArray<Neighbour>,
     /// Index of an underlay neighbour by its uplink and address.
@@ -129,6 +135,8 @@ impl Snapshot {
             routes: CowArray::new(),
             next_hops: CowArray::new(),
             policies: CowArray::new(),
+            floating_ips: CowArray::new(),
+            port_nat: CowArray::new(),
             neighbours: CowArray::new(),
             neighbour_index: Arc::default(),
             vnis: Arc::default(),
@@ -158,6 +166,18 @@ impl Snapshot {
         self.policies.get(policy.index())?.as_deref()
     }
 
+    /// A floating IP.
+    #[inline(always)]
+    pub fn floating_ip(&self, id: NatId) -> Option<&FloatingIp> {
+        self.floating_ips.get(id.index())?.as_deref()
+    }
+
+    /// What translates a port's packets.
+    #[inline(always)]
+    pub fn nat_of(&self, port: PortId) -> Option<&PortNat> {
+        self.port_nat.get(port.index())?.as_deref()
+    }
+
     /// Where a route leads.
     #[inline(always)]
     pub fn route(&self, route: RouteId) -> Option<&Route> {
@@ -171,6 +191,7 @@ impl Snapshot {
             HopKind::Table(id) => self.next_hops.get(id.index())?.as_deref().map(Hop::Table),
             HopKind::Neighbour(index) => self.neighbours.get(index as usize).map(Hop::Neighbour),
             HopKind::Port(port) => self.port(port).map(Hop::Port),
+            HopKind::FloatingIp(id) => self.floating_ip(id).map(Hop::FloatingIp),
             HopKind::Receive => Some(Hop::Receive),
         }
     }

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use weft_packet::{Mac, VlanId, tunnel::Template};
-use weft_table::{NextHopId, PortId, VrfId, group::Group};
+use weft_table::{NatId, NextHopId, PortId, VrfId, group::Group};
 
 /// Reference to a next hop: an entry of the table that the control half numbers, an underlay neighbour, or a port's
-/// own. Fits the action word of a session.
+/// own. Fits the action word of a session, where a bit says besides whether its packets are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HopId(u32);
 
@@ -19,6 +19,8 @@ pub enum HopKind {
     Neighbour(u32),
     /// The guest behind a port; an uplink: the neighbour that has the destination's address.
     Port(PortId),
+    /// The port that has a floating IP.
+    FloatingIp(NatId),
     /// The vRouter itself.
     Receive,
 }
@@ -26,10 +28,12 @@ pub enum HopKind {
 impl HopId {
     const NEIGHBOUR: u32 = 1 << 31;
     const PORT: u32 = 1 << 30;
+    const TRANSLATED: u32 = 1 << 29;
+    const FLOATING_IP: u32 = 1 << 28;
     /// The vRouter itself; in the underlay, the host.
     pub const RECEIVE: HopId = HopId(Self::PORT | 1 << 16);
     /// The control half's numbers lie below.
-    pub const TABLE_SIZE: u32 = Self::PORT;
+    pub const TABLE_SIZE: u32 = Self::FLOATING_IP;
 
     /// An entry of the next-hop table.
     pub const fn of(id: NextHopId) -> Self {
@@ -46,17 +50,39 @@ impl HopId {
         HopId(Self::PORT | port.0 as u32)
     }
 
+    /// The port that has a floating IP, by the number of that.
+    pub const fn floating_ip(id: NatId) -> Self {
+        HopId(Self::FLOATING_IP | id.0)
+    }
+
+    /// The same hop for packets that are translated on their way to it.
+    pub const fn translated(self, translated: bool) -> Self {
+        match translated {
+            true => HopId(self.0 | Self::TRANSLATED),
+            false => HopId(self.0 & !Self::TRANSLATED),
+        }
+    }
+
+    /// Whether packets are translated on their way to it.
+    #[inline(always)]
+    pub const fn is_translated(self) -> bool {
+        self.0 & Self::TRANSLATED != 0
+    }
+
     /// What it refers to.
     #[inline(always)]
     pub const fn kind(self) -> HopKind {
-        if self.0 & Self::NEIGHBOUR != 0 {
-            HopKind::Neighbour(self.0 & !Self::NEIGHBOUR)
-        } else if self.0 == Self::RECEIVE.0 {
+        let hop = self.0 & !Self::TRANSLATED;
+        if hop & Self::NEIGHBOUR != 0 {
+            HopKind::Neighbour(hop & !Self::NEIGHBOUR)
+        } else if hop == Self::RECEIVE.0 {
             HopKind::Receive
-        } else if self.0 & Self::PORT != 0 {
-            HopKind::Port(PortId(self.0 as u16))
+        } else if hop & Self::PORT != 0 {
+            HopKind::Port(PortId(hop as u16))
+        } else if hop & Self::FLOATING_IP != 0 {
+            HopKind::FloatingIp(NatId(hop & !Self::FLOATING_IP))
         } else {
-            HopKind::Table(NextHopId(self.0))
+            HopKind::Table(NextHopId(hop))
         }
     }
 
@@ -81,6 +107,8 @@ pub enum Hop<'a> {
     Neighbour(&'a Neighbour),
     /// The guest behind a port; an uplink: the neighbour that has the destination's address.
     Port(&'a super::Port),
+    /// The port that has a floating IP.
+    FloatingIp(&'a super::FloatingIp),
     /// The vRouter itself.
     Receive,
 }

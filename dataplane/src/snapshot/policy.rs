@@ -55,7 +55,8 @@ pub struct Hits {
 }
 
 impl Hits {
-    fn new(base: Vec<u64>, workers: usize) -> Self {
+    /// As many as there are in `base`, from where they are there.
+    pub fn new(base: Vec<u64>, workers: usize) -> Self {
         let zeros = || base.iter().map(|_| AtomicU64::new(0)).collect();
         Hits {
             workers: std::iter::repeat_with(zeros).take(workers).collect(),

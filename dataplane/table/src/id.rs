@@ -45,6 +45,10 @@ id! {
     PolicyId(u32)
 }
 id! {
+    /// What translates addresses: a floating IP.
+    NatId(u32)
+}
+id! {
     /// A route: one (VRF, prefix) for as long as it exists. What a session's direction was decided from.
     RouteId(u32)
 }

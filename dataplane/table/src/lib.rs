@@ -22,4 +22,4 @@ pub mod rcu;
 pub mod stamps;
 pub mod sync;
 
-pub use id::{NextHopId, PolicyId, PortId, RouteId, VrfId, WorkerId};
+pub use id::{NatId, NextHopId, PolicyId, PortId, RouteId, VrfId, WorkerId};

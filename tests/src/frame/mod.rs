@@ -207,6 +207,19 @@ impl Packet {
         Packet::new(source, destination, protocol, message)
     }
 
+    /// An ICMP error about a packet: its port is unreachable. What is quoted need not be whole.
+    pub fn unreachable(source: &str, destination: &str, quoted: &[u8]) -> Self {
+        let (source, destination) = (address(source), address(destination));
+        let (kind, code, protocol) = if source.is_ipv4() {
+            (3, 3, protocol::ICMP)
+        } else {
+            (1, 4, protocol::ICMPV6)
+        };
+        let mut message = [&[kind, code, 0, 0, 0, 0, 0, 0][..], quoted].concat();
+        fill_checksum(source, destination, protocol, &mut message, 2);
+        Packet::new(source, destination, protocol, message)
+    }
+
     /// As it looks behind one router.
     pub fn hop(&self) -> Self {
         Packet {

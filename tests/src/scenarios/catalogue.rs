@@ -60,6 +60,18 @@ pub const AREAS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "NAT",
+        &[
+            "floating IP both ways",
+            "hairpin",
+            "NAT66",
+            "ICMP echo ids",
+            "ICMP errors translated inside",
+            "FTP-like payloads untouched",
+            "fragments through NAT",
+        ],
+    ),
+    (
         "Neighbours",
         &[
             "ARP proxy",

@@ -10,6 +10,7 @@ mod host_traffic;
 mod hostile_frames;
 mod hostile_guests;
 mod many_ports;
+mod nat;
 mod neighbours;
 mod next_hops;
 mod offloads;
@@ -55,6 +56,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         vlans::SCENARIOS,
         policy::SCENARIOS,
         policy_changes::SCENARIOS,
+        nat::SCENARIOS,
         offloads::SCENARIOS,
         hostile_frames::SCENARIOS,
         captures::SCENARIOS,

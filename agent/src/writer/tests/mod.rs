@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod failures;
+mod nat;
 mod order;
 mod policies;
 mod random;
@@ -159,9 +160,15 @@ pub fn by_value(tables: &Tables) -> impl PartialEq + std::fmt::Debug + use<> {
         .map(|policy| format!("{policy:?}"))
         .collect();
     policies.sort();
+    let mut floating_ips: Vec<String> = tables
+        .floating_ips
+        .values()
+        .map(|floating| format!("{floating:?}"))
+        .collect();
+    floating_ips.sort();
     (
         tables.vrfs.clone(),
-        (ports, policies),
+        (ports, policies, floating_ips),
         routes,
         hops,
         tables.vnis.clone(),

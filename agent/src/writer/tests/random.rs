@@ -133,6 +133,8 @@ fn an_object() -> impl Strategy<Value = v1::Object> {
             .prop_map(|(name, vrf, host)| network(name, vrf, "10.0.0.0/24", &format!("10.0.0.{host}"))),
         5 => a_port(),
         3 => a_policy(),
+        3 => (pick(&["f0", "f1"]), pick(VRFS), pick(&["10.0.0.1", "10.0.0.2"]), pick(PORTS), pick(&["10.0.0.1", "10.0.0.2"]))
+            .prop_map(|(name, vrf, address, port, inside)| floating_ip(name, vrf, address, port, inside)),
         5 => (pick(&["r0", "r1", "r2", "r3", "r4"]), pick(VRFS), pick(PREFIXES), a_hop(true))
             .prop_map(|(name, vrf, prefix, hop)| route(name, vrf, prefix, hop)),
         2 => (pick(GROUPS), a_hop(false), proptest::option::of(a_hop(false))).prop_map(|(name, a, b)| {

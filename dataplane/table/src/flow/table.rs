@@ -314,6 +314,14 @@ impl<K: Key> FlowTable<K> {
         }
     }
 
+    /// Asks for the memory in which a direction's key lies.
+    #[inline(always)]
+    pub fn prefetch_key(&self, direction: DirectionIndex) {
+        if let Some(direction) = self.get(direction) {
+            prefetch(direction);
+        }
+    }
+
     /// Asks for the memory of a session that will be filled.
     #[inline(always)]
     pub(super) fn prefetch_to_fill(&self, session: SessionIndex) {

@@ -1,0 +1,253 @@
+//! Translate addresses: a floating IP stands for an address behind a port, in the VRF where others reach it.
+//!
+//! What comes to a floating IP goes to its port, and its destination becomes the inside address: the floating IP is a
+//! route of its VRF. What its port sends comes from the floating IP when routes lead it into that VRF. Both are found by
+//! [`forward`](super::forward) at the first packet. From then on the session says it: a direction's packets leave with
+//! what is in the other direction's key, so nothing else is kept of a translation. [`apply`](super::apply) rewrites them.
+//!
+//! Answers are translated as their session says, and take the way from the VRF in which the floating IP is. A session
+//! whose translation is no longer that of the configuration ends with its next packet.
+//!
+//! Translation needs sessions: in packet mode, and for messages that belong to none, there is none.
+//!
+//! Drops: untranslatable, nat-without-session.
+
+use std::net::IpAddr;
+
+use weft_packet::{
+    ip::{self, IpPacket},
+    l4::Tuple,
+    quote,
+    rewrite::{self, ChecksumState, Ends, Translation},
+};
+use weft_table::{
+    NatId, PortId, VrfId,
+    flow::{Decided, DirectionIndex, Key},
+};
+
+use super::{
+    Context,
+    burst::{Packet, ingress_port},
+    family::{Family, V4, V6},
+};
+use crate::{
+    dpdk::Mbuf,
+    snapshot::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, Snapshot},
+};
+
+/// What translates a packet's source and destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Translators {
+    /// Its source becomes this one's address.
+    pub source: Option<NatId>,
+    /// Its destination is this one's address and becomes the inside one.
+    pub destination: Option<NatId>,
+}
+
+impl Translators {
+    /// Whether anything does.
+    #[inline(always)]
+    pub fn any(&self) -> bool {
+        self.source.is_some() || self.destination.is_some()
+    }
+}
+
+/// Where the way of a packet begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// In whose table it is looked up first.
+    pub vrf: VrfId,
+    /// Answers: what translates their source, since the session says so.
+    pub source: Option<NatId>,
+    /// It opens a session, so that what translates its source is found on its way.
+    pub opens: bool,
+}
+
+impl Start {
+    /// A packet that opens a session.
+    pub fn opening(vrf: VrfId) -> Self {
+        Start {
+            vrf,
+            source: None,
+            opens: true,
+        }
+    }
+
+    /// The answers to a session: those to a floating IP are routed where that is.
+    pub fn answering(snapshot: &Snapshot, vrf: VrfId, destination: Option<NatId>) -> Self {
+        let floating = destination.and_then(|id| snapshot.floating_ip(id));
+        Start {
+            vrf: floating.map_or(vrf, |floating| floating.spec.vrf),
+            source: floating.map(|floating| floating.id),
+            opens: false,
+        }
+    }
+}
+
+/// Where the way of a packet begins that came by `ingress` and is looked up by `key`. None: it belongs to a session whose
+/// translation is gone.
+#[inline]
+pub fn start<F: Family>(
+    context: &Context<'_>,
+    key: &F::Key,
+    ingress: u32,
+    found: DirectionIndex,
+) -> Option<Start> {
+    if found.is_none() || found.is_initiator() {
+        return Some(Start::opening(F::vrf(key)));
+    }
+    // As the initiator knows who answers.
+    let known = F::destination(&F::table(context.shared).direction(found.peer()).key());
+    let (inside, known) = (F::address(F::source(key)), F::address(known));
+    if inside == known {
+        return Some(Start {
+            opens: false,
+            ..Start::opening(F::vrf(key))
+        });
+    }
+    let nat = context.snapshot.nat_of(ingress_port(ingress)?)?;
+    let floating = nat.between(inside, known)?;
+    Some(Start {
+        vrf: floating.spec.vrf,
+        source: Some(floating.id),
+        opens: false,
+    })
+}
+
+/// What translates the source of a packet from this port when it is led into a VRF.
+#[inline]
+pub fn of_source(snapshot: &Snapshot, port: PortId, vrf: VrfId, inside: IpAddr) -> Option<NatId> {
+    let floating = snapshot.nat_of(port)?.in_vrf(vrf, inside)?;
+    Some(floating.id)
+}
+
+/// Whether what translated a session's packets is what does so now, as far as that depends on the port they come from.
+pub fn is_fresh(context: &Context<'_>, decided: &Decided) -> bool {
+    ingress_port(decided.ingress)
+        .is_none_or(|port| context.shared.nat_stamps.get(u32::from(port.0)) <= decided.stamp())
+}
+
+/// A packet's key as it leaves: what belongs to its session says so, and what opens one is told by `by`.
+#[inline]
+pub fn leaving<F: Family>(
+    context: &Context<'_>,
+    key: &F::Key,
+    found: DirectionIndex,
+    by: Translators,
+) -> F::Key {
+    match F::table(context.shared).get(found.peer()) {
+        Some(answers) if found.is_some() => answers.key().reversed(F::vrf(key)),
+        _ => translated::<F>(context.snapshot, key, by),
+    }
+}
+
+/// What these make of a key.
+pub fn translated<F: Family>(snapshot: &Snapshot, key: &F::Key, by: Translators) -> F::Key {
+    let address = |id: Option<NatId>, of: fn(&FloatingIp) -> IpAddr| F::of_ip(of(snapshot.floating_ip(id?)?));
+    let ports = F::ports(key);
+    let source = address(by.source, |floating| floating.spec.address).unwrap_or(F::source(key));
+    let destination = address(by.destination, |floating| floating.spec.inside).unwrap_or(F::destination(key));
+    F::key(F::vrf(key), key.protocol(), source, destination, ports)
+}
+
+/// Whether a session's packets leave as these would have them leave.
+pub fn agrees<F: Family>(
+    context: &Context<'_>,
+    key: &F::Key,
+    found: DirectionIndex,
+    by: Translators,
+) -> bool {
+    translated::<F>(context.snapshot, key, by) == leaving::<F>(context, key, found, by)
+}
+
+/// Counts a session that was opened.
+pub fn count(context: &Context<'_>, by: Translators) {
+    for (id, side) in [(by.source, FROM_INSIDE), (by.destination, FROM_OUTSIDE)] {
+        if let Some(floating) = id.and_then(|id| context.snapshot.floating_ip(id)) {
+            floating.opened.count(context.worker, side);
+        }
+    }
+}
+
+/// Translates a packet of a session. False: it cannot be, and must not leave.
+#[inline]
+pub fn translate(context: &Context<'_>, mbuf: &mut Mbuf, packet: &Packet) -> bool {
+    match packet.v6 {
+        false => rewrite_v4(context, mbuf, packet),
+        true => rewrite::<V6>(context, mbuf, packet),
+    }
+}
+
+#[inline]
+fn rewrite_v4(context: &Context<'_>, mbuf: &mut Mbuf, packet: &Packet) -> bool {
+    let Some(answers) = context.shared.sessions4.get(packet.session.peer()) else {
+        return false;
+    };
+    let answers = answers.key();
+    let new = Ends {
+        source: answers.destination,
+        destination: answers.source,
+        source_port: answers.destination_port,
+        destination_port: answers.source_port,
+    };
+    rewrite::translate_plain(mbuf.data_mut(), &new, state(packet)) || rewrite::<V4>(context, mbuf, packet)
+}
+
+fn state(packet: &Packet) -> ChecksumState {
+    match packet.pending.checksum {
+        true => ChecksumState::Partial,
+        false => ChecksumState::Complete,
+    }
+}
+
+/// Any packet of a session, and errors about it.
+#[cold]
+fn rewrite<F: Family>(context: &Context<'_>, mbuf: &mut Mbuf, packet: &Packet) -> bool {
+    let table = F::table(context.shared);
+    let (Some(own), Some(answers)) = (table.get(packet.session), table.get(packet.session.peer())) else {
+        return false;
+    };
+    let length = mbuf.len();
+    let Ok(ip) = ip::parse(mbuf.data(), length) else {
+        return false;
+    };
+    let (own, answers) = (own.key(), answers.key());
+    let new = answers.reversed(F::vrf(&own));
+    let l3 = mbuf.data_mut();
+    if quote::parse(l3, &ip).is_some() {
+        return error::<F>(l3, &ip, &own, &new);
+    }
+    rewrite::translate(l3, &ip, &between::<F>(&own, &new), state(packet)).is_ok()
+}
+
+/// An error about what went the other way, from whoever noticed it: only the end itself is translated.
+fn error<F: Family>(l3: &mut [u8], ip: &IpPacket, own: &F::Key, new: &F::Key) -> bool {
+    let packet = between::<F>(own, new);
+    let outer = Translation {
+        source: packet
+            .source
+            .filter(|_| ip.source() == F::address(F::source(own))),
+        destination: packet.destination,
+        ..Translation::default()
+    };
+    let quoted = Translation {
+        source: packet.destination,
+        destination: packet.source,
+        source_port: packet.destination_port,
+        destination_port: packet.source_port,
+    };
+    quote::translate(l3, ip, &outer, &quoted).is_ok()
+}
+
+/// What is different in the new key.
+fn between<F: Family>(old: &F::Key, new: &F::Key) -> Translation {
+    let address = |old: F::Address, new: F::Address| (old != new).then(|| F::address(new));
+    let port = |old: u16, new: u16| (old != new).then_some(new);
+    let (old_ports, new_ports): (Tuple, Tuple) = (F::ports(old), F::ports(new));
+    Translation {
+        source: address(F::source(old), F::source(new)),
+        destination: address(F::destination(old), F::destination(new)),
+        source_port: port(old_ports.source_port, new_ports.source_port),
+        destination_port: port(old_ports.destination_port, new_ports.destination_port),
+    }
+}

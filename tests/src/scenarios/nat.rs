@@ -1,0 +1,800 @@
+//! Floating IPs: an address that stands for another, both ways, and what becomes of sessions when it goes.
+
+use weft_tests::{
+    container::TapPort,
+    frame::{MORE_FRAGMENTS, Mac, Packet, arp_reply, arp_request, difference, partial_checksum, tcp},
+    host::{number, rows, text},
+    lone::{APP, BLUE, GATEWAY, Lone, ROUTER, UPLINK, WEB, Way, ways},
+    sys::Offload,
+    world::in_world,
+};
+
+super::scenarios! {
+    a_workload_is_known_outside_by_its_floating_ip: ["NAT: floating IP both ways", "NAT: NAT66", "NAT: ICMP echo ids"],
+    payloads_that_name_addresses_stay_as_they_are: ["NAT: FTP-like payloads untouched"],
+    two_floating_ips_of_one_host_reach_each_other: ["NAT: hairpin"],
+    errors_are_translated_with_what_they_quote: ["NAT: ICMP errors translated inside"],
+    only_what_can_be_translated_leaves: ["NAT: fragments through NAT"],
+    checksums_left_to_the_device_are_right_behind_nat: [],
+    a_floating_ip_that_goes_takes_its_sessions_along: [],
+    a_floating_ip_moves_to_another_port: [],
+    sessions_that_were_there_before_the_floating_ip_begin_anew: [],
+    policies_judge_the_addresses_that_the_workload_sees: [],
+    errors_about_a_session_pass_where_the_session_does: [],
+    a_floating_ip_of_the_underlay_is_answered_for: [],
+    what_is_wrong_with_a_floating_ip_is_named: [],
+    the_listing_shows_both_sides_of_a_translation: [],
+}
+
+/// An address inside, what stands for it, and somebody out there.
+struct Family {
+    web: &'static str,
+    web_outside: &'static str,
+    app: &'static str,
+    app_outside: &'static str,
+    /// Blue's, which has the same inside address as web.
+    blue_outside: &'static str,
+    remote: &'static str,
+}
+
+const FAMILIES: [Family; 2] = [
+    Family {
+        web: "10.0.0.1",
+        web_outside: "203.0.113.1",
+        app: "10.0.0.2",
+        app_outside: "203.0.113.2",
+        blue_outside: "203.0.113.3",
+        remote: "203.0.113.99",
+    },
+    Family {
+        web: "fd00:1::1",
+        web_outside: "2001:db8:f::1",
+        app: "fd00:1::2",
+        app_outside: "2001:db8:f::2",
+        blue_outside: "2001:db8:f::3",
+        remote: "2001:db8:f::99",
+    },
+];
+
+const PUBLIC_VNI: u32 = 300;
+
+/// The way between the public VRF and the world.
+fn outside() -> Way {
+    let way = ways().swap_remove(0);
+    Way {
+        tunnel: weft_tests::frame::Tunnel::Vxlan {
+            vni: PUBLIC_VNI,
+            destination: GATEWAY,
+            source: GATEWAY,
+        },
+        ..way
+    }
+}
+
+fn floating(name: &str, vrf: &str, address: &str, port: &str, inside: &str) -> String {
+    format!(
+        "kind: FloatingIp\nname: {name}\nspec: {{vrf: {vrf}, address: \"{address}\", port: {port}, \
+         inside_address: \"{inside}\"}}\n"
+    )
+}
+
+/// A public VRF that the tenants' routes lead to, and a floating IP a container and family.
+fn publish(world: &Lone) {
+    let mut objects = vec![
+        "kind: Vrf\nname: public\nspec: {}\n".to_owned(),
+        format!("kind: Vni\nname: public\nspec: {{vni: {PUBLIC_VNI}, target: {{vrf: public}}}}\n"),
+    ];
+    for (family, prefix) in [("v4", "203.0.113.0/24"), ("v6", "2001:db8:f::/48")] {
+        objects.push(format!(
+            "kind: Route\nname: public-{family}\nspec: {{vrf: public, prefix: \"{prefix}\", \
+             next_hop: {{tunnel: {{endpoint: vxlan, vni: {PUBLIC_VNI}}}}}}}\n"
+        ));
+        for tenant in ["red", "blue"] {
+            objects.push(format!(
+                "kind: Route\nname: {tenant}-public-{family}\nspec: {{vrf: {tenant}, prefix: \"{prefix}\", \
+                 next_hop: {{vrf: public}}}}\n"
+            ));
+        }
+    }
+    world.host.apply(&objects.join("---\n"));
+    give_all(world);
+}
+
+fn give_all(world: &Lone) {
+    let mut objects = Vec::new();
+    for (number, family) in FAMILIES.iter().enumerate() {
+        for (name, outside, port, inside) in [
+            ("web", family.web_outside, "red-web", family.web),
+            ("app", family.app_outside, "red-app", family.app),
+            ("blue", family.blue_outside, "blue-bweb", family.web),
+        ] {
+            objects.push(floating(
+                &format!("{name}-{number}"),
+                "public",
+                outside,
+                port,
+                inside,
+            ));
+        }
+    }
+    world.host.apply(&objects.join("---\n"));
+}
+
+fn take_all(world: &Lone) {
+    for number in 0..FAMILIES.len() {
+        for name in ["web", "app", "blue"] {
+            world.host.delete("fip", &format!("{name}-{number}"));
+        }
+    }
+}
+
+/// Everything as it was.
+fn withdraw(world: &Lone) {
+    take_all(world);
+    for family in ["v4", "v6"] {
+        for route in ["public", "red-public", "blue-public"] {
+            world.host.delete("route", &format!("{route}-{family}"));
+        }
+    }
+    world.host.delete("vni", "public");
+    world.host.delete("vrf", "public");
+}
+
+fn socket(address: &str, port: u16) -> String {
+    match address.contains(':') {
+        true => format!("[{address}]:{port}"),
+        false => format!("{address}:{port}"),
+    }
+}
+
+/// Leaves the host, as this packet.
+fn leaves(world: &mut Lone, sent: &Packet, expected: &Packet) {
+    world.web.send(&sent.frame(GATEWAY, WEB));
+    let way = outside();
+    let frame = world.router.receive();
+    let expected = way.outgoing(&expected.hop(), &frame).frame(ROUTER, UPLINK);
+    assert!(frame == expected, "{}", difference(&expected, &frame));
+}
+
+/// Comes from outside, and reaches web as this packet.
+fn arrives(world: &mut Lone, sent: &Packet, expected: &Packet) {
+    world.router.send(&outside().incoming(sent));
+    world.web.expect(&expected.hop().frame(WEB, GATEWAY));
+}
+
+fn is_dropped(world: &mut Lone, reason: &str, action: impl FnOnce(&Lone)) {
+    world.host.expect_drops(reason, 1, || action(world));
+    world.router.expect_nothing();
+    world.web.expect_nothing();
+    world.app.expect_nothing();
+}
+
+/// The same packet between other ends.
+type Between<'a> = &'a dyn Fn(&str, &str) -> Packet;
+/// The same packet from somebody else.
+type Sent<'a> = &'a dyn Fn(&str) -> Packet;
+
+fn a_workload_is_known_outside_by_its_floating_ip() {
+    in_world(|world: &mut Lone| {
+        publish(world);
+        for family in &FAMILIES {
+            let Family {
+                web,
+                web_outside,
+                remote,
+                ..
+            } = *family;
+            let data = [0x5a; 77];
+            let protocol = |protocol: u8| {
+                move |source: &str, destination: &str| {
+                    let ends = Packet::udp(&socket(source, 1), &socket(destination, 1), b"");
+                    Packet::new(ends.source, ends.destination, protocol, vec![7; 40])
+                }
+            };
+            let (sctp, esp) = (protocol(132), protocol(50));
+            let kinds: [(Between<'_>, Between<'_>); 5] = [
+                (
+                    &|from, to| Packet::udp(&socket(from, 7000), &socket(to, 53), &data),
+                    &|from, to| Packet::udp(&socket(from, 53), &socket(to, 7000), &data),
+                ),
+                (
+                    &|from, to| Packet::tcp(&socket(from, 7001), &socket(to, 80), tcp::SYN, b""),
+                    &|from, to| Packet::tcp(&socket(from, 80), &socket(to, 7001), tcp::SYN | tcp::ACK, b""),
+                ),
+                (
+                    &|from, to| Packet::echo_request(from, to, 7002, 1),
+                    &|from, to| Packet::echo_reply(from, to, 7002, 1),
+                ),
+                (&sctp, &sctp),
+                (&esp, &esp),
+            ];
+            for (question, answer) in kinds {
+                // Asked by the workload, more than once: the first packet and those behind it.
+                for _ in 0..3 {
+                    leaves(world, &question(web, remote), &question(web_outside, remote));
+                    arrives(world, &answer(remote, web_outside), &answer(remote, web));
+                }
+                // Asked by others.
+                let elsewhere = remote.replace("99", "77");
+                for _ in 0..3 {
+                    arrives(
+                        world,
+                        &question(&elsewhere, web_outside),
+                        &question(&elsewhere, web),
+                    );
+                    leaves(world, &answer(web, &elsewhere), &answer(web_outside, &elsewhere));
+                }
+            }
+        }
+        // Where routes do not lead into the floating IP's VRF, nothing is translated.
+        for (web, app) in [("10.0.0.1", "10.0.0.2"), ("fd00:1::1", "fd00:1::2")] {
+            let packet = Packet::udp(&socket(web, 1), &socket(app, 1), b"inside");
+            world.web.send(&packet.frame(GATEWAY, WEB));
+            world.app.expect(&packet.hop().frame(APP, GATEWAY));
+        }
+        // Nobody else's packets come from it.
+        let other = Packet::udp("10.0.0.77:1", "203.0.113.99:1", b"not mine");
+        leaves(world, &other, &other);
+        let stats = world.host.json("get floating-ips web-0")["stats"][0].take();
+        assert_eq!(
+            (
+                number(&stats, "sessions_from_inside"),
+                number(&stats, "sessions_from_outside")
+            ),
+            (5, 5)
+        );
+        withdraw(world);
+    });
+}
+
+fn payloads_that_name_addresses_stay_as_they_are() {
+    in_world(|world: &mut Lone| {
+        publish(world);
+        let active = b"PORT 10,0,0,1,4,1\r\n";
+        let command = |source: &str| Packet::tcp(&socket(source, 7100), "203.0.113.99:21", tcp::ACK, active);
+        leaves(world, &command("10.0.0.1"), &command("203.0.113.1"));
+        let passive = b"227 Entering Passive Mode (203,0,113,1,4,1)\r\n";
+        let reply = |to: &str| Packet::tcp("203.0.113.99:21", &socket(to, 7100), tcp::ACK, passive);
+        arrives(world, &reply("203.0.113.1"), &reply("10.0.0.1"));
+        withdraw(world);
+    });
+}
+
+fn two_floating_ips_of_one_host_reach_each_other() {
+    in_world(|world: &mut Lone| {
+        publish(world);
+        for family in &FAMILIES {
+            let udp = |from: &str, to: &str| Packet::udp(&socket(from, 7200), &socket(to, 53), b"over there");
+            let back = |from: &str, to: &str| Packet::udp(&socket(from, 53), &socket(to, 7200), b"and back");
+            for _ in 0..2 {
+                // In one network.
+                world
+                    .web
+                    .send(&udp(family.web, family.app_outside).frame(GATEWAY, WEB));
+                world
+                    .app
+                    .expect(&udp(family.web_outside, family.app).hop().frame(APP, GATEWAY));
+                world
+                    .app
+                    .send(&back(family.app, family.web_outside).frame(GATEWAY, APP));
+                world
+                    .web
+                    .expect(&back(family.app_outside, family.web).hop().frame(WEB, GATEWAY));
+                // In two, with the same inside address at both ends.
+                world
+                    .web
+                    .send(&udp(family.web, family.blue_outside).frame(GATEWAY, WEB));
+                world
+                    .blue
+                    .expect(&udp(family.web_outside, family.web).hop().frame(BLUE, GATEWAY));
+                world
+                    .blue
+                    .send(&back(family.web, family.web_outside).frame(GATEWAY, BLUE));
+                world
+                    .web
+                    .expect(&back(family.blue_outside, family.web).hop().frame(WEB, GATEWAY));
+                // To oneself.
+                world
+                    .web
+                    .send(&udp(family.web, family.web_outside).frame(GATEWAY, WEB));
+                world
+                    .web
+                    .expect(&udp(family.web_outside, family.web).hop().frame(WEB, GATEWAY));
+                world
+                    .web
+                    .send(&back(family.web, family.web_outside).frame(GATEWAY, WEB));
+                world
+                    .web
+                    .expect(&back(family.web_outside, family.web).hop().frame(WEB, GATEWAY));
+            }
+        }
+        withdraw(world);
+    });
+}
+
+fn errors_are_translated_with_what_they_quote() {
+    in_world(|world: &mut Lone| {
+        publish(world);
+        for family in &FAMILIES {
+            let Family {
+                web,
+                web_outside,
+                remote,
+                ..
+            } = *family;
+            let router = remote.replace("99", "254");
+            let question = |from: &str, to: &str| Packet::udp(&socket(from, 7300), &socket(to, 53), &[9; 64]);
+            let ping = |from: &str, to: &str| Packet::echo_request(from, to, 7301, 1);
+            let connect =
+                |from: &str, to: &str| Packet::tcp(&socket(from, 7302), &socket(to, 80), tcp::SYN, b"data");
+            let kinds: [Between<'_>; 3] = [&question, &ping, &connect];
+            for packet in kinds {
+                // About what web sent, by the far end and by a router on the way.
+                leaves(world, &packet(web, remote), &packet(web_outside, remote));
+                for (length, reporter) in [(200, remote), (200, router.as_str()), (28, &router)] {
+                    let quote = |from: &str| {
+                        let quoted = packet(from, remote).bytes();
+                        let headers = if from.contains(':') { 20 } else { 0 };
+                        quoted[..quoted.len().min(length + headers)].to_vec()
+                    };
+                    let error = |to: &str| Packet::unreachable(reporter, to, &quote(to));
+                    arrives(world, &error(web_outside), &error(web));
+                }
+                // About what web got, by web itself.
+                let asks = |to: &str| packet(&router, to);
+                arrives(world, &asks(web_outside), &asks(web));
+                let error = |own: &str| Packet::unreachable(own, &router, &asks(own).bytes());
+                leaves(world, &error(web), &error(web_outside));
+            }
+            // About a session that is not there: nobody to translate for.
+            let unknown = question(web_outside, &remote.replace("99", "66"));
+            let stray = Packet::unreachable(remote, web_outside, &unknown.bytes());
+            is_dropped(world, "nat-without-session", |world| {
+                world.router.send(&outside().incoming(&stray))
+            });
+        }
+        withdraw(world);
+    });
+}
+
+fn only_what_can_be_translated_leaves() {
+    in_world(|world: &mut Lone| {
+        publish(world);
+        // A first fragment has its ports and goes; the later ones have none.
+        let first = |source: &str| {
+            Packet::udp(&socket(source, 7400), "203.0.113.99:53", &[1; 800]).with_fragment(MORE_FRAGMENTS)
+        };
+        leaves(world, &first("10.0.0.1"), &first("203.0.113.1"));
+        let later = Packet::udp("10.0.0.1:7400", "203.0.113.99:53", &[1; 800]).with_fragment(101);
+        is_dropped(world, "fragment", |world| {
+            world.web.send(&later.frame(GATEWAY, WEB))
+        });
+        // No checksum stays no checksum.
+        let unsummed = |source: &str| {
+            let mut packet = Packet::udp(&socket(source, 7401), "203.0.113.99:53", b"unsummed");
+            packet.payload[6..8].fill(0);
+            packet
+        };
+        leaves(world, &unsummed("10.0.0.1"), &unsummed("203.0.113.1"));
+        // Options are no hindrance, a source route is.
+        let with_options = |source: &str, options: &[u8]| Packet {
+            options: options.to_vec(),
+            ..Packet::udp(&socket(source, 7402), "203.0.113.99:53", b"optional")
+        };
+        leaves(
+            world,
+            &with_options("10.0.0.1", &[1, 1, 1, 0]),
+            &with_options("203.0.113.1", &[1, 1, 1, 0]),
+        );
+        let routed = with_options("10.0.0.1", &[131, 7, 4, 203, 0, 113, 9, 0]);
+        is_dropped(world, "untranslatable", |world| {
+            world.web.send(&routed.frame(GATEWAY, WEB))
+        });
+        // A message that nothing answers has no session.
+        let mut lone = Packet::echo_request("10.0.0.1", "203.0.113.99", 1, 1);
+        lone.payload[..4].copy_from_slice(&[17, 0, 0, 0]);
+        let sum = weft_tests::frame::checksum(&[&lone.payload]);
+        lone.payload[2..4].copy_from_slice(&sum.to_be_bytes());
+        is_dropped(world, "nat-without-session", |world| {
+            world.web.send(&lone.frame(GATEWAY, WEB))
+        });
+        // In packet mode there are none at all.
+        let plain = Packet::udp("10.0.0.1:7403", "203.0.113.99:53", b"plain");
+        world
+            .host
+            .apply("kind: Vrf\nname: red\nspec: {packet_mode: true}\n");
+        is_dropped(world, "nat-without-session", |world| {
+            world.web.send(&plain.frame(GATEWAY, WEB))
+        });
+        world.host.apply("kind: Vrf\nname: red\nspec: {}\n");
+        // An error cut short at any byte does no harm, and never reaches web untranslated.
+        let asked = |source: &str| Packet::udp(&socket(source, 7404), "203.0.113.99:53", &[3; 16]);
+        leaves(world, &asked("10.0.0.1"), &asked("203.0.113.1"));
+        for length in 0..asked("10.0.0.1").bytes().len() {
+            let quoted = &asked("203.0.113.1").bytes()[..length];
+            let error = Packet::unreachable("203.0.113.99", "203.0.113.1", quoted);
+            if length < 28 {
+                is_dropped(world, "nat-without-session", |world| {
+                    world.router.send(&outside().incoming(&error))
+                });
+            } else {
+                let inside =
+                    Packet::unreachable("203.0.113.99", "10.0.0.1", &asked("10.0.0.1").bytes()[..length]);
+                arrives(world, &error, &inside);
+            }
+        }
+        withdraw(world);
+    });
+}
+
+fn checksums_left_to_the_device_are_right_behind_nat() {
+    in_world(|world: &mut Lone| {
+        publish(world);
+        for family in &FAMILIES {
+            let udp = |from: &str| Packet::udp(&socket(from, 7500), &socket(family.remote, 1), &[0xc3; 333]);
+            let tcp = |from: &str| {
+                Packet::tcp(
+                    &socket(from, 7501),
+                    &socket(family.remote, 1),
+                    tcp::ACK,
+                    &[0xc3; 333],
+                )
+            };
+            let kinds: [(Sent<'_>, u16); 2] = [(&udp, 6), (&tcp, 16)];
+            for (packet, field) in kinds {
+                let mut partial = packet(family.web);
+                let sum = partial_checksum(&partial);
+                let at = usize::from(field);
+                partial.payload[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+                let offload = Offload {
+                    flags: 1,
+                    checksum_start: 14 + if partial.source.is_ipv4() { 20 } else { 40 },
+                    checksum_offset: field,
+                    ..Offload::default()
+                };
+                for _ in 0..2 {
+                    world.web.send_offloaded(&partial.frame(GATEWAY, WEB), offload);
+                    let sent = world.router.receive();
+                    let translated = packet(family.web_outside).hop();
+                    let expected = outside().outgoing(&translated, &sent).frame(ROUTER, UPLINK);
+                    assert!(sent == expected, "{}", difference(&expected, &sent));
+                }
+            }
+        }
+        withdraw(world);
+    });
+}
+
+/// Sessions over web's floating IP that have an entry for a destination.
+fn translated_sessions(world: &Lone, destination: &str) -> usize {
+    let flows = world
+        .host
+        .json(&format!("get flows --match dst={destination},sport=7600"));
+    let translated = |row: &&serde_json::Value| !text(row, "translated_source").is_empty();
+    rows(&flows).iter().filter(translated).count()
+}
+
+fn a_floating_ip_that_goes_takes_its_sessions_along() {
+    in_world(|world: &mut Lone| {
+        publish(world);
+        for (number, family) in FAMILIES.iter().enumerate() {
+            let Family {
+                web,
+                web_outside,
+                remote,
+                ..
+            } = *family;
+            let question =
+                |from: &str| Packet::udp(&socket(from, 7600), &socket(remote, 53), b"are you there");
+            let answer = |to: &str| Packet::udp(&socket(remote, 53), &socket(to, 7600), b"yes");
+            let name = format!("web-{number}");
+            let back = || floating(&name, "public", web_outside, "red-web", web);
+            // The answer comes first afterwards, then the question.
+            for answer_first in [true, false] {
+                leaves(world, &question(web), &question(web_outside));
+                arrives(world, &answer(web_outside), &answer(web));
+                assert_eq!(translated_sessions(world, remote), 1);
+                world.host.delete("fip", &name);
+                if answer_first {
+                    // Nobody has the address: the route of the VRF leads out again.
+                    let lost = answer(web_outside);
+                    world.router.send(&outside().incoming(&lost));
+                    let sent = world.router.receive();
+                    let expected = outside().outgoing(&lost.hop(), &sent).frame(ROUTER, UPLINK);
+                    assert!(sent == expected, "{}", difference(&expected, &sent));
+                    world.web.expect_nothing();
+                }
+                leaves(world, &question(web), &question(web));
+                assert_eq!(translated_sessions(world, remote), 0);
+                world.host.apply(&back());
+                leaves(world, &question(web), &question(web_outside));
+                arrives(world, &answer(web_outside), &answer(web));
+            }
+        }
+        withdraw(world);
+    });
+}
+
+fn a_floating_ip_moves_to_another_port() {
+    in_world(|world: &mut Lone| {
+        publish(world);
+        for (number, family) in FAMILIES.iter().enumerate() {
+            let ask = |to: &str| Packet::udp(&socket(family.remote, 7700), &socket(to, 53), b"who are you");
+            let answer = |from: &str| Packet::udp(&socket(from, 53), &socket(family.remote, 7700), b"me");
+            arrives(world, &ask(family.web_outside), &ask(family.web));
+            leaves(world, &answer(family.web), &answer(family.web_outside));
+            // In one batch web's goes to app, and app's to web.
+            world.host.apply(&format!(
+                "{}---\n{}",
+                floating(
+                    &format!("web-{number}"),
+                    "public",
+                    family.app_outside,
+                    "red-web",
+                    family.web
+                ),
+                floating(
+                    &format!("app-{number}"),
+                    "public",
+                    family.web_outside,
+                    "red-app",
+                    family.app
+                ),
+            ));
+            world.router.send(&outside().incoming(&ask(family.web_outside)));
+            world.app.expect(&ask(family.app).hop().frame(APP, GATEWAY));
+            world.app.send(&answer(family.app).frame(GATEWAY, APP));
+            let sent = world.router.receive();
+            let expected = outside()
+                .outgoing(&answer(family.web_outside).hop(), &sent)
+                .frame(ROUTER, UPLINK);
+            assert!(sent == expected, "{}", difference(&expected, &sent));
+            // What web sends now is its own, from its own new address.
+            leaves(world, &answer(family.web), &answer(family.app_outside));
+        }
+        withdraw(world);
+    });
+}
+
+fn sessions_that_were_there_before_the_floating_ip_begin_anew() {
+    in_world(|world: &mut Lone| {
+        publish(world);
+        take_all(world);
+        for family in &FAMILIES {
+            let question =
+                |from: &str| Packet::udp(&socket(from, 7800), &socket(family.remote, 53), b"first");
+            leaves(world, &question(family.web), &question(family.web));
+        }
+        give_all(world);
+        for family in &FAMILIES {
+            let question =
+                |from: &str| Packet::udp(&socket(from, 7800), &socket(family.remote, 53), b"first");
+            let answer = |to: &str| Packet::udp(&socket(family.remote, 53), &socket(to, 7800), b"last");
+            leaves(world, &question(family.web), &question(family.web_outside));
+            arrives(world, &answer(family.web_outside), &answer(family.web));
+        }
+        withdraw(world);
+    });
+}
+
+/// Web with these policies.
+fn guard(world: &Lone, policies: &str) {
+    let port = TapPort {
+        more: format!("policies: [{policies}]"),
+        ..TapPort::new("red", "web", "02:00:00:00:01:01", &["10.0.0.1", "fd00:1::1"])
+    };
+    world.host.apply(&port.yaml(&world.guests));
+}
+
+fn policies_judge_the_addresses_that_the_workload_sees() {
+    in_world(|world: &mut Lone| {
+        publish(world);
+        world.host.apply(
+            "kind: Policy\nname: guard\nspec: {default_ingress: deny, default_egress: deny, rules: [\
+             {direction: ingress, action: allow, protocol: udp, remote: {prefix: 203.0.113.99/32}, \
+             local: {prefix: 10.0.0.1/32}, destination_ports: [{first: 53}]}, \
+             {direction: egress, action: allow, protocol: udp, remote: {prefix: 203.0.113.99/32}, \
+             local: {prefix: 10.0.0.1/32}, destination_ports: [{first: 54}]}]}\n",
+        );
+        guard(world, "guard");
+        let ask =
+            |from: &str, to: &str, port: u16| Packet::udp(&socket(from, 7900), &socket(to, port), b"ask");
+        let (web, own, remote) = ("10.0.0.1", "203.0.113.1", "203.0.113.99");
+        arrives(world, &ask(remote, own, 53), &ask(remote, web, 53));
+        is_dropped(world, "policy-denied", |world| {
+            world.router.send(&outside().incoming(&ask(remote, own, 54)))
+        });
+        is_dropped(world, "policy-denied", |world| {
+            world
+                .router
+                .send(&outside().incoming(&ask("203.0.113.98", own, 53)))
+        });
+        leaves(world, &ask(web, remote, 54), &ask(own, remote, 54));
+        is_dropped(world, "policy-denied", |world| {
+            world.web.send(&ask(web, remote, 53).frame(GATEWAY, WEB))
+        });
+        // A change ends the session, whoever speaks next.
+        let answer = |from: &str, to: &str| Packet::udp(&socket(from, 54), &socket(to, 7900), b"answer");
+        arrives(world, &answer(remote, own), &answer(remote, web));
+        world
+            .host
+            .apply("kind: Policy\nname: guard\nspec: {default_ingress: deny, default_egress: deny}\n");
+        is_dropped(world, "policy-denied", |world| {
+            world.router.send(&outside().incoming(&answer(remote, own)))
+        });
+        is_dropped(world, "policy-denied", |world| {
+            world.web.send(&ask(web, remote, 54).frame(GATEWAY, WEB))
+        });
+        guard(world, "");
+        world.host.delete("policy", "guard");
+        withdraw(world);
+    });
+}
+
+fn errors_about_a_session_pass_where_the_session_does() {
+    in_world(|world: &mut Lone| {
+        world
+            .host
+            .apply("kind: Policy\nname: shut\nspec: {default_ingress: deny, default_egress: allow}\n");
+        guard(world, "shut");
+        for (web, app) in [("10.0.0.1", "10.0.0.2"), ("fd00:1::1", "fd00:1::2")] {
+            let question = Packet::udp(&socket(web, 7950), &socket(app, 53), b"anybody there");
+            let error = Packet::unreachable(app, web, &question.bytes());
+            world
+                .host
+                .expect_drops("policy-denied", 1, || world.app.send(&error.frame(GATEWAY, APP)));
+            world.web.expect_nothing();
+            world.web.send(&question.frame(GATEWAY, WEB));
+            world.app.expect(&question.hop().frame(APP, GATEWAY));
+            world.app.send(&error.frame(GATEWAY, APP));
+            world.web.expect(&error.hop().frame(WEB, GATEWAY));
+            // Who has nothing to do with the session says nothing about it.
+            let stranger = Packet::udp(&socket(web, 7951), &socket(app, 53), b"nobody sent this");
+            let lie = Packet::unreachable(app, web, &stranger.bytes());
+            world
+                .host
+                .expect_drops("policy-denied", 1, || world.app.send(&lie.frame(GATEWAY, APP)));
+            world.web.expect_nothing();
+        }
+        guard(world, "");
+        world.host.delete("policy", "shut");
+    });
+}
+
+fn a_floating_ip_of_the_underlay_is_answered_for() {
+    in_world(|world: &mut Lone| {
+        world
+            .host
+            .apply("kind: Route\nname: red-underlay\nspec: {vrf: red, prefix: 198.18.0.0/24, next_hop: {vrf: underlay}}\n");
+        world.host.apply(&floating(
+            "flat",
+            "underlay",
+            "198.18.0.77",
+            "red-web",
+            "10.0.0.1",
+        ));
+        let asker: Mac = ROUTER;
+        world
+            .router
+            .send(&arp_request(asker, "198.18.0.2", "198.18.0.77"));
+        world
+            .router
+            .expect(&arp_reply(UPLINK, "198.18.0.77", asker, "198.18.0.2"));
+        let ping = |to: &str| Packet::echo_request("198.18.0.2", to, 8001, 1);
+        let pong = |from: &str| Packet::echo_reply(from, "198.18.0.2", 8001, 1);
+        world.router.send(&ping("198.18.0.77").frame(UPLINK, ROUTER));
+        world.web.expect(&ping("10.0.0.1").hop().frame(WEB, GATEWAY));
+        world.web.send(&pong("10.0.0.1").frame(GATEWAY, WEB));
+        world
+            .router
+            .expect(&pong("198.18.0.77").hop().frame(ROUTER, UPLINK));
+        let out = |from: &str| Packet::udp(&socket(from, 8002), "198.18.0.2:53", b"flat");
+        world.web.send(&out("10.0.0.1").frame(GATEWAY, WEB));
+        world
+            .router
+            .expect(&out("198.18.0.77").hop().frame(ROUTER, UPLINK));
+        world.host.delete("fip", "flat");
+        world.host.delete("route", "red-underlay");
+    });
+}
+
+fn what_is_wrong_with_a_floating_ip_is_named() {
+    in_world(|world: &mut Lone| {
+        publish(world);
+        let taken = floating("other", "public", "203.0.113.1", "red-app", "10.0.0.2");
+        let second = floating("other", "public", "203.0.113.8", "red-app", "10.0.0.2");
+        let mixed = floating("other", "public", "203.0.113.8", "red-app", "fd00:1::2");
+        let own = floating("other", "red", "203.0.113.8", "red-app", "10.0.0.2");
+        let not_there = floating("other", "public", "203.0.113.8", "red-app", "10.0.0.3");
+        let uplink = floating("other", "public", "203.0.113.8", "uplink", "198.18.0.1");
+        let multicast = floating("other", "public", "224.0.0.1", "red-app", "10.0.0.2");
+        let same = floating("other", "public", "10.0.0.2", "red-app", "10.0.0.2");
+        for (wrong, field, message) in [
+            (
+                &taken,
+                "address",
+                "203.0.113.1 in vrf \"public\" is already floating IP \"web-0\"",
+            ),
+            (
+                &second,
+                "inside_address",
+                "10.0.0.2 of port \"red-app\" already has floating IP \"app-0\" in vrf \"public\"",
+            ),
+            (&mixed, "inside_address", "of different families"),
+            (&own, "vrf", "\"red\" is the VRF of port \"red-app\" itself"),
+            (
+                &not_there,
+                "inside_address",
+                "port \"red-app\" does not have 10.0.0.3",
+            ),
+            (&uplink, "port", "\"uplink\" is an uplink"),
+            (&multicast, "address", "224.0.0.1 is a multicast address"),
+            (&same, "inside_address", "10.0.0.2 is the floating address too"),
+        ] {
+            let refused = world.host.try_apply(wrong);
+            assert!(
+                refused.errors.contains(&format!("{field}: ")) && refused.errors.contains(message),
+                "{wrong}{refused}"
+            );
+        }
+        let route = world.host.try_apply(
+            "kind: Route\nname: clash\nspec: {vrf: public, prefix: 203.0.113.1/32, next_hop: {discard: {}}}\n",
+        );
+        assert!(
+            route.errors.contains("is already floating IP \"web-0\""),
+            "{route}"
+        );
+        let used = world.host.weft("delete port red-web");
+        assert!(
+            used.errors.contains("is still used by floating IP \"web-0\""),
+            "{used}"
+        );
+        // What was there before is still in force.
+        let packet = |from: &str| Packet::udp(&socket(from, 8100), "203.0.113.99:53", b"still");
+        leaves(world, &packet("10.0.0.1"), &packet("203.0.113.1"));
+        // What it waits for is said, and it works as soon as that is there.
+        world
+            .host
+            .apply(&floating("early", "later", "203.0.113.50", "red-web", "10.0.0.1"));
+        let status = world.host.show("describe fip early");
+        assert!(
+            status.contains("waits for vrf \"later\", which does not exist"),
+            "{status}"
+        );
+        world.host.delete("fip", "early");
+        withdraw(world);
+    });
+}
+
+fn the_listing_shows_both_sides_of_a_translation() {
+    in_world(|world: &mut Lone| {
+        publish(world);
+        let ping = |from: &str| Packet::echo_request(from, "203.0.113.99", 8201, 1);
+        leaves(world, &ping("10.0.0.1"), &ping("203.0.113.1"));
+        let flows = world.host.json("get flows --match src=203.0.113.99,sport=8201");
+        let row = &rows(&flows)[0];
+        assert_eq!(
+            [
+                text(row, "destination"),
+                text(row, "translated_source"),
+                text(row, "translated_destination")
+            ],
+            ["203.0.113.1", "203.0.113.99", "10.0.0.1"]
+        );
+        assert_eq!(
+            [
+                number(row, "translated_source_port"),
+                number(row, "translated_destination_port")
+            ],
+            [8201, 8201]
+        );
+        let table = world.host.show("get flows --match src=10.0.0.1,sport=8201");
+        assert!(table.contains("203.0.113.1:8201 > 203.0.113.99:8201"), "{table}");
+        let listed = world.host.show("get floating-ips");
+        assert!(
+            listed.contains("web-0   public  203.0.113.1    red-web    10.0.0.1"),
+            "{listed}"
+        );
+        withdraw(world);
+    });
+}
