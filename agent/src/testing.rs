@@ -218,6 +218,12 @@ pub fn floating_ip(name: &str, vrf: &str, address: &str, port: &str, inside: &st
     )
 }
 
+/// An address group with these members.
+pub fn address_group(name: &str, members: &[&str]) -> v1::Object {
+    let members = members.iter().map(|member| member.to_string()).collect();
+    object(name, Spec::AddressGroup(v1::AddressGroup { members }))
+}
+
 /// The port with these policies.
 pub fn with_policies(port: v1::Object, policies: &[&str]) -> v1::Object {
     with_port(port, |port| {

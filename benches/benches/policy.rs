@@ -100,7 +100,7 @@ fn judge<A: Family>(c: &mut Criterion, family: &str, address: impl Fn(u64) -> A)
         group.bench_function(BenchmarkId::new("alone", count), |bench| {
             bench.iter(|| {
                 // Each session waits for the verdict on the one before.
-                let verdict = set.judge(Direction::Ingress, &sessions[at]);
+                let verdict = set.judge(&(), Direction::Ingress, &sessions[at]);
                 at = (at + 1 + (verdict.decider as usize & 1)) % SESSIONS;
                 verdict
             });
@@ -112,7 +112,7 @@ fn judge<A: Family>(c: &mut Criterion, family: &str, address: impl Fn(u64) -> A)
         }; BURST];
         group.bench_function(BenchmarkId::new("bulk", count), |bench| {
             bench.iter(|| {
-                set.judge_bulk(Direction::Ingress, &sessions[at..at + BURST], &mut verdicts);
+                set.judge_bulk(&(), Direction::Ingress, &sessions[at..at + BURST], &mut verdicts);
                 at = (at + BURST) % (SESSIONS - BURST);
                 black_box(&verdicts);
             });

@@ -20,7 +20,7 @@ pub struct KindInfo {
 }
 
 /// Every kind, in the order in which one thing needs another.
-pub static KINDS: [KindInfo; 10] = [
+pub static KINDS: [KindInfo; 11] = [
     KindInfo {
         kind: v1::Kind::Vrf,
         title: "Vrf",
@@ -36,6 +36,14 @@ pub static KINDS: [KindInfo; 10] = [
         plural: "networks",
         short: &["net", "nets"],
         field: "network",
+    },
+    KindInfo {
+        kind: v1::Kind::AddressGroup,
+        title: "AddressGroup",
+        singular: "address-group",
+        plural: "address-groups",
+        short: &["ag"],
+        field: "address_group",
     },
     KindInfo {
         kind: v1::Kind::Policy,
@@ -129,6 +137,7 @@ impl KindInfo {
             Spec::Label(_) => v1::Kind::Label,
             Spec::Policy(_) => v1::Kind::Policy,
             Spec::FloatingIp(_) => v1::Kind::FloatingIp,
+            Spec::AddressGroup(_) => v1::Kind::AddressGroup,
         };
         Self::from_api(kind)
     }

@@ -40,7 +40,12 @@ fn next_hop_needs(hop: Option<&v1::NextHop>) -> Vec<(&'static str, String)> {
 
 fn needs(object: &v1::Object) -> Vec<(&'static str, String)> {
     match object.spec.as_ref().unwrap() {
-        Spec::Vrf(_) | Spec::TunnelEndpoint(_) | Spec::Policy(_) => Vec::new(),
+        Spec::Vrf(_) | Spec::TunnelEndpoint(_) | Spec::AddressGroup(_) => Vec::new(),
+        Spec::Policy(policy) => {
+            let groups = policy.rules.iter().map(|rule| rule.remote_group.clone());
+            let named = groups.filter(|group| !group.is_empty());
+            named.map(|group| ("address-group", group)).collect()
+        }
         Spec::Network(network) => vec![("vrf", network.vrf.clone())],
         Spec::FloatingIp(floating) => vec![("vrf", floating.vrf.clone()), ("port", floating.port.clone())],
         Spec::Port(port) => {

@@ -143,18 +143,26 @@ fn policy() -> impl Strategy<Value = v1::Policy> {
         text(),
         (0..3i32, 0..3i32),
         text(),
-        (block(), block()),
+        (block(), block(), text()),
         (ports(), ports()),
         (option::of(any::<u32>()), option::of(any::<u32>())),
     )
         .prop_map(
-            |(name, (direction, action), protocol, (remote, local), ports, (icmp_type, icmp_code))| {
+            |(
+                name,
+                (direction, action),
+                protocol,
+                (remote, local, remote_group),
+                ports,
+                (icmp_type, icmp_code),
+            )| {
                 v1::PolicyRule {
                     name,
                     direction,
                     action,
                     protocol,
                     remote,
+                    remote_group,
                     local,
                     source_ports: ports.0,
                     destination_ports: ports.1,
@@ -199,6 +207,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 inside_address
             }
         )),
+        vec(text(), 0..4).prop_map(|members| Spec::AddressGroup(v1::AddressGroup { members })),
         (text(), text(), option::of(next_hop())).prop_map(|(vrf, prefix, next_hop)| Spec::Route(v1::Route {
             vrf,
             prefix,

@@ -108,7 +108,7 @@ fn policies_show_what_they_allowed_and_denied_and_which_rule_it_was() {
          1  web      ingress    allow                 tcp from 10.0.0.0/8 except 10.1.0.0/16, 10.2.0.0/16 to port 80, 8000-8080  1 234 567
          2  -        ingress    allow                 icmp type 8 code 0                                                                 2
          3  no-mail  egress     deny                  tcp from fd00:1::7/128 port 1024-65535 to fd00::/8 port 25                        30
-         4  -        egress     deny                  any                                                                                0
+         4  -        egress     deny                  any to group suspects                                                              0
          -  default  ingress    deny                  all others                                                                       400
          -  default  egress     next policy, or deny  all others                                                                         5
     Used by:

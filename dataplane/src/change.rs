@@ -7,7 +7,10 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use ipnet::IpNet;
 use weft_packet::{Label, Mac, VlanId, Vni};
-use weft_table::{NatId, NextHopId, PolicyId, PortId, VrfId, WorkerId, policy::RuleSet};
+use weft_table::{
+    AddressGroupId, NatId, NextHopId, PolicyId, PortId, VrfId, WorkerId,
+    policy::{AddressGroup, RuleSet},
+};
 
 /// One step of a batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +51,10 @@ pub enum Change {
     SetFloatingIp(NatId, FloatingIpSpec),
     /// Removes a floating IP, and with it the sessions that it translates.
     RemoveFloatingIp(NatId),
+    /// Adds or replaces a group; the sessions of every port whose policy names it are judged again.
+    SetAddressGroup(AddressGroupId, Arc<AddressGroup>),
+    /// Removes a group; refused while a policy names it.
+    RemoveAddressGroup(AddressGroupId),
 }
 
 /// Settings of a VRF.

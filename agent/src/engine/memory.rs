@@ -15,7 +15,10 @@ use weft_dataplane::{
     },
 };
 use weft_packet::{Label, Mac, VlanId, Vni};
-use weft_table::{NatId, NextHopId, PolicyId, PortId, VrfId, policy::RuleSet};
+use weft_table::{
+    AddressGroupId, NatId, NextHopId, PolicyId, PortId, VrfId,
+    policy::{AddressGroup, RuleSet},
+};
 
 use super::{Applied, Engine, Refused};
 
@@ -32,6 +35,7 @@ pub struct Tables {
     pub endpoints: BTreeSet<IpAddr>,
     pub policies: BTreeMap<PolicyId, Arc<RuleSet>>,
     pub floating_ips: BTreeMap<NatId, FloatingIpSpec>,
+    pub address_groups: BTreeMap<AddressGroupId, Arc<AddressGroup>>,
 }
 
 #[derive(Debug, Default)]
@@ -272,7 +276,24 @@ fn step(tables: &mut Tables, broken: &BTreeSet<String>, change: &Change) -> Resu
             })?;
         }
         Change::SetPolicy(id, rules) => {
+            let unknown = |group: &&AddressGroupId| !tables.address_groups.contains_key(*group);
+            let dangling = rules.groups().iter().find(unknown);
+            need(dangling.is_none(), || {
+                format!("policy {id}: address group {dangling:?} dangles")
+            })?;
             tables.policies.insert(*id, rules.clone());
+        }
+        Change::SetAddressGroup(id, group) => {
+            tables.address_groups.insert(*id, group.clone());
+        }
+        Change::RemoveAddressGroup(id) => {
+            need(tables.address_groups.remove(id).is_some(), || {
+                format!("address group {id} does not exist")
+            })?;
+            let mut policies = tables.policies.values();
+            need(!policies.any(|rules| rules.groups().contains(id)), || {
+                format!("address group {id} is still used")
+            })?;
         }
         Change::RemovePolicy(id) => {
             need(tables.policies.remove(id).is_some(), || {

@@ -3,6 +3,7 @@
 //! Everything that can be judged by looking at one object alone is judged here; what needs the other objects (a VLAN
 //! used twice, say) is the [reconciler](crate::reconciler)'s.
 
+mod address_group;
 mod encode;
 pub mod error;
 mod nat;
@@ -17,6 +18,7 @@ use std::{fmt, sync::Arc};
 
 use weft_proto::v1;
 
+pub use address_group::AddressGroup;
 pub use encode::Encoder;
 pub use error::FieldError;
 pub use nat::FloatingIp;
@@ -47,11 +49,12 @@ pub enum Kind {
     Label = 8,
     Policy = 9,
     FloatingIp = 10,
+    AddressGroup = 13,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Vrf,
         Kind::Network,
         Kind::Port,
@@ -62,6 +65,7 @@ impl Kind {
         Kind::Label,
         Kind::Policy,
         Kind::FloatingIp,
+        Kind::AddressGroup,
     ];
 
     /// The kind with this number in the API.
@@ -82,6 +86,7 @@ impl Kind {
             Kind::Label => "label",
             Kind::Policy => "policy",
             Kind::FloatingIp => "floating_ip",
+            Kind::AddressGroup => "address_group",
         }
     }
 }
@@ -92,6 +97,7 @@ impl fmt::Display for Kind {
             Kind::NextHopGroup => "next hop group",
             Kind::TunnelEndpoint => "tunnel endpoint",
             Kind::FloatingIp => "floating IP",
+            Kind::AddressGroup => "address group",
             kind => kind.field(),
         })
     }
@@ -118,7 +124,7 @@ impl Key {
     /// The key in the API's form, checked.
     pub fn from_proto(key: &v1::Key) -> Result<Self, FieldError> {
         let kind = Kind::from_number(key.kind).ok_or_else(|| {
-            let legal = "name one of the kinds: KIND_VRF to KIND_FLOATING_IP";
+            let legal = "name one of the kinds: KIND_VRF to KIND_ADDRESS_GROUP";
             At::root("kind").error(format!("kind {} is unknown", key.kind), legal)
         })?;
         Ok(Key {
@@ -158,6 +164,8 @@ pub enum Spec {
     /// Shared: it may be long.
     Policy(Arc<Policy>),
     FloatingIp(FloatingIp),
+    /// Shared: it may be long.
+    AddressGroup(Arc<AddressGroup>),
 }
 
 impl Spec {
@@ -174,6 +182,7 @@ impl Spec {
             Spec::Label(_) => Kind::Label,
             Spec::Policy(_) => Kind::Policy,
             Spec::FloatingIp(_) => Kind::FloatingIp,
+            Spec::AddressGroup(_) => Kind::AddressGroup,
         }
     }
 
@@ -191,6 +200,7 @@ impl Spec {
             Spec::Label(label) => Proto::Label(label.to_proto()),
             Spec::Policy(policy) => Proto::Policy(policy.to_proto()),
             Spec::FloatingIp(floating) => Proto::FloatingIp(floating.to_proto()),
+            Spec::AddressGroup(group) => Proto::AddressGroup(group.to_proto()),
         }
     }
 
@@ -218,7 +228,7 @@ impl Object {
         let name = text::name(&At::root("name"), &object.name)?;
         let spec = object.spec.as_ref().ok_or_else(|| {
             let help = "fill in one of vrf, network, port, route, next_hop_group, tunnel_endpoint, vni, label, \
-                        policy, floating_ip";
+                        policy, floating_ip, address_group";
             At::root("spec").error("is missing", help)
         })?;
         use v1::object::Spec as Proto;
@@ -233,6 +243,7 @@ impl Object {
             Proto::Label(label) => Spec::Label(Label::from_proto(label)?),
             Proto::Policy(policy) => Spec::Policy(Arc::new(Policy::from_proto(policy)?)),
             Proto::FloatingIp(floating) => Spec::FloatingIp(FloatingIp::from_proto(floating)?),
+            Proto::AddressGroup(group) => Spec::AddressGroup(Arc::new(AddressGroup::from_proto(group)?)),
         };
         Ok(Object {
             key: Key {
@@ -259,6 +270,7 @@ pub fn key_of(object: &v1::Object) -> v1::Key {
         Some(Proto::Label(_)) => v1::Kind::Label,
         Some(Proto::Policy(_)) => v1::Kind::Policy,
         Some(Proto::FloatingIp(_)) => v1::Kind::FloatingIp,
+        Some(Proto::AddressGroup(_)) => v1::Kind::AddressGroup,
     };
     v1::Key {
         kind: kind as i32,

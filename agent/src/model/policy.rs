@@ -10,7 +10,7 @@ use weft_table::policy::{Action, AddressBlock, Direction, RULES_MAX, Rule};
 
 use super::{
     error::{At, FieldError},
-    text,
+    text::{self, Name},
 };
 
 /// Most port ranges of a rule, and most exceptions of a prefix.
@@ -32,7 +32,9 @@ pub struct Policy {
 pub struct PolicyRule {
     /// Unique within the policy.
     pub name: Option<Arc<str>>,
-    /// What it says.
+    /// Whose members the far end is one of. The data plane knows the group by a number, which only the reconciler knows.
+    pub remote_group: Option<Name>,
+    /// What it says, but for the group.
     pub rule: Rule,
 }
 
@@ -74,6 +76,13 @@ impl Policy {
         })
     }
 
+    /// The address groups that its rules name, each once, in the order in which they are first named.
+    pub fn groups(&self) -> Vec<&Name> {
+        let mut seen = HashSet::new();
+        let named = self.rules.iter().filter_map(|rule| rule.remote_group.as_ref());
+        named.filter(|name| seen.insert(*name)).collect()
+    }
+
     pub(super) fn to_proto(&self) -> v1::Policy {
         v1::Policy {
             rules: self.rules.iter().map(PolicyRule::to_proto).collect(),
@@ -102,6 +111,11 @@ impl PolicyRule {
             .ok_or_else(|| action_at.error("is missing", "write allow or deny"))?;
         let protocol = protocol_of(&at.field("protocol"), &proto.protocol)?;
         let remote = block(&at.field("remote"), proto.remote.as_ref())?;
+        let group_at = at.field("remote_group");
+        let remote_group = text::optional_name(&group_at, &proto.remote_group)?;
+        if remote.is_some() && remote_group.is_some() {
+            return Err(group_at.error("is given, and so is remote", "leave one of the two out"));
+        }
         let local = block(&at.field("local"), proto.local.as_ref())?;
         one_family(at, protocol, remote.as_ref(), local.as_ref())?;
         let source_ports = ports(&at.field("source_ports"), protocol, &proto.source_ports)?;
@@ -111,11 +125,13 @@ impl PolicyRule {
         };
         Ok(PolicyRule {
             name: text::optional_name(&at.field("name"), &proto.name)?,
+            remote_group,
             rule: Rule {
                 direction,
                 action,
                 protocol,
                 remote,
+                remote_group: None,
                 local,
                 source_ports,
                 destination_ports,
@@ -148,6 +164,7 @@ impl PolicyRule {
             action: action_to_proto(Some(rule.action)),
             protocol: rule.protocol.map(protocol_name).unwrap_or_default(),
             remote: rule.remote.as_ref().map(block),
+            remote_group: self.remote_group.as_deref().unwrap_or_default().into(),
             local: rule.local.as_ref().map(block),
             source_ports: rule.source_ports.iter().map(range).collect(),
             destination_ports,

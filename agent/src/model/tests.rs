@@ -277,6 +277,18 @@ fn policies_that_are_wrong() {
             with(|rule| rule.action = 9),
             with(|rule| rule.protocol = "tpc".into()),
             with(|rule| rule.protocol = "256".into()),
+            with(|rule| rule.remote_group = "Clients".into()),
+            with(|rule| {
+                rule.remote_group = "clients".into();
+                rule.remote = Some(v1::AddressBlock {
+                    prefix: "10.0.0.0/8".into(),
+                    except: vec![],
+                });
+            }),
+            address_group("clients", &["10.0.0.1", "10.0.0.256"]),
+            address_group("clients", &["10.0.0.1/24"]),
+            address_group("clients", &[""]),
+            address_group("clients", &["10.0.0.1"; 100_001]),
             remote("", &[]),
             remote("10.0.0.1/8", &[]),
             remote("10.0.0.0/8", &["10.0.0.0/8"]),
@@ -441,18 +453,27 @@ fn a_policy() -> impl Strategy<Value = v1::Policy> {
         (
             proptest::option::weighted(0.4, block()),
             proptest::option::weighted(0.1, block()),
+            text(&["", "", "", "clients"]),
         ),
         (ports(), ports()),
         (byte(), byte()),
     )
         .prop_map(
-            |(name, (direction, action), protocol, (remote, local), ports, (icmp_type, icmp_code))| {
+            |(
+                name,
+                (direction, action),
+                protocol,
+                (remote, local, remote_group),
+                ports,
+                (icmp_type, icmp_code),
+            )| {
                 v1::PolicyRule {
                     name,
                     direction,
                     action,
                     protocol,
                     remote,
+                    remote_group,
                     local,
                     source_ports: ports.0,
                     destination_ports: ports.1,
@@ -606,6 +627,11 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
                 inside_address,
             })
         }),
+        proptest::collection::vec(
+            text(&["10.0.0.1", "10.0.0.0/8", "fd00::/64", "::1", "10.0.0.1/32"]),
+            0..4
+        )
+        .prop_map(|members| Proto::AddressGroup(v1::AddressGroup { members })),
         any::<bool>().prop_map(|packet_mode| Proto::Vrf(v1::Vrf { packet_mode })),
         (name(), proptest::collection::vec(subnet, 0..3))
             .prop_map(|(vrf, subnets)| Proto::Network(v1::Network { vrf, subnets })),

@@ -82,6 +82,18 @@ fn unicast(at: &At, address: IpAddr) -> Result<(), FieldError> {
     ))
 }
 
+/// A prefix without host bits, or an address, which is one of full length.
+pub fn address_or_prefix(at: &At, text: &str) -> Result<IpNet, FieldError> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.into()),
+        Err(_) if text.contains('/') => prefix(at, text),
+        Err(_) => Err(at.error(
+            format!("`{}` is neither an address nor a prefix", text.escape_debug()),
+            "write one such as 10.0.0.5, 10.0.0.0/24 or fd00:1::/64",
+        )),
+    }
+}
+
 /// A prefix without host bits.
 pub fn prefix(at: &At, text: &str) -> Result<IpNet, FieldError> {
     let prefix: IpNet = text.parse().map_err(|_| {

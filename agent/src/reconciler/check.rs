@@ -36,7 +36,9 @@ impl Reconciler {
                         None => Ok(()),
                     }
                 }
-                Spec::Vrf(_) | Spec::Network(_) | Spec::Vni(_) | Spec::Label(_) => Ok(()),
+                Spec::Vrf(_) | Spec::Network(_) | Spec::Vni(_) | Spec::Label(_) | Spec::AddressGroup(_) => {
+                    Ok(())
+                }
             },
         }
     }

@@ -33,7 +33,11 @@ pub enum Claim {
 /// Calls `visit` with each claim of an object and the field that it comes from.
 pub fn visit(name: &Name, spec: &Spec, mut visit: impl FnMut(Claim, &dyn Fn() -> String)) {
     match spec {
-        Spec::Vrf(_) | Spec::NextHopGroup(_) | Spec::TunnelEndpoint(_) | Spec::Policy(_) => {}
+        Spec::Vrf(_)
+        | Spec::NextHopGroup(_)
+        | Spec::TunnelEndpoint(_)
+        | Spec::Policy(_)
+        | Spec::AddressGroup(_) => {}
         Spec::Route(route) => {
             visit(Claim::Prefix(route.vrf.clone(), route.prefix), &|| {
                 "route.prefix".into()

@@ -157,6 +157,7 @@ impl Reconciler {
             let (space, number) = match resource {
                 Resource::NextHop(hop) => (Space::Hop, hop.0),
                 Resource::Policy(policy) => (Space::Policy, policy.0),
+                Resource::AddressGroup(group) => (Space::AddressGroup, group.0),
                 _ => continue,
             };
             // A number that names another one now must not be used before that one is gone.

@@ -75,14 +75,19 @@ impl Edges<'_> {
     }
 
     /// What the object names: for a port its VRF, its parent, the VRFs of its trunk and its policies; for a network and a
-    /// route the VRF and the next hop; for a floating IP the VRF and the port; for a group its members; for a VNI or label the target.
+    /// route the VRF and the next hop; for a floating IP the VRF and the port; for a group its members; for a policy the
+    /// address groups of its rules; for a VNI or label the target.
     pub fn of_spec(&mut self, spec: &Spec) -> Needs {
         let target = |edges: &mut Self, target: &Target| match target {
             Target::Vrf(vrf) => smallvec![edges.hard(Kind::Vrf, vrf)],
             Target::Port(port) => smallvec![edges.hard(Kind::Port, port)],
         };
         match spec {
-            Spec::Vrf(_) | Spec::TunnelEndpoint(_) | Spec::Policy(_) => Needs::new(),
+            Spec::Vrf(_) | Spec::TunnelEndpoint(_) | Spec::AddressGroup(_) => Needs::new(),
+            Spec::Policy(policy) => {
+                let groups = policy.groups().into_iter();
+                groups.map(|group| self.hard(Kind::AddressGroup, group)).collect()
+            }
             Spec::Network(network) => {
                 smallvec![self.hard(Kind::Vrf, &network.vrf), self.hop(&NextHop::Receive)]
             }
@@ -135,7 +140,8 @@ pub fn rank(graph: &Graph, id: NodeId) -> usize {
     let node = &graph[id];
     match &node.identity {
         Identity::Object(key) => match key.kind {
-            Kind::Vrf | Kind::TunnelEndpoint | Kind::Policy => 0,
+            Kind::Vrf | Kind::TunnelEndpoint | Kind::AddressGroup => 0,
+            Kind::Policy => 1,
             Kind::Port
                 if matches!(
                     node.port(),
@@ -145,17 +151,17 @@ pub fn rank(graph: &Graph, id: NodeId) -> usize {
                     })
                 ) =>
             {
-                3
+                4
             }
-            Kind::Port => 2,
-            Kind::NextHopGroup => 5,
-            Kind::Network | Kind::Route | Kind::Vni | Kind::Label | Kind::FloatingIp => 6,
+            Kind::Port => 3,
+            Kind::NextHopGroup => 6,
+            Kind::Network | Kind::Route | Kind::Vni | Kind::Label | Kind::FloatingIp => 7,
         },
-        Identity::PolicySet(_) => 1,
-        Identity::Hop(_) => 4,
-        Identity::Hosts(_) => 6,
+        Identity::PolicySet(_) => 2,
+        Identity::Hop(_) => 5,
+        Identity::Hosts(_) => 7,
     }
 }
 
 /// How many ranks there are.
-pub const RANKS: usize = 7;
+pub const RANKS: usize = 8;

@@ -1,4 +1,4 @@
-//! Hands out the numbers by which the data plane knows VRFs, ports, next hops, policies and floating IPs.
+//! Hands out the numbers by which the data plane knows VRFs, ports, next hops, policies, address groups and floating IPs.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -15,6 +15,8 @@ pub enum Space {
     Policy,
     /// Floating IPs.
     Nat,
+    /// Address groups.
+    AddressGroup,
 }
 
 /// The numbers of one space: the lowest free one first, so that tables stay dense.
@@ -69,6 +71,7 @@ pub struct Numbers {
     hops: Pool,
     policies: Pool,
     nats: Pool,
+    address_groups: Pool,
 }
 
 impl Default for Numbers {
@@ -79,6 +82,7 @@ impl Default for Numbers {
             hops: Pool::new(0, u32::MAX),
             policies: Pool::new(0, u32::from(u16::MAX)),
             nats: Pool::new(0, 1 << 20),
+            address_groups: Pool::new(0, 1 << 20),
         }
     }
 }
@@ -91,6 +95,7 @@ impl Numbers {
             Space::Hop => &mut self.hops,
             Space::Policy => &mut self.policies,
             Space::Nat => &mut self.nats,
+            Space::AddressGroup => &mut self.address_groups,
         }
     }
 

@@ -8,7 +8,9 @@ use weft_dataplane::change::{
     TunnelTarget, VrfSpec,
 };
 use weft_packet::Label;
-use weft_table::{NatId, NextHopId, PolicyId, PortId, VrfId, WorkerId};
+use weft_table::{
+    AddressGroupId, NatId, NextHopId, PolicyId, PortId, VrfId, WorkerId, policy::AddressGroup as AddressSet,
+};
 
 use super::{
     graph::{Graph, Identity, Node, NodeId},
@@ -122,6 +124,13 @@ fn of_object(graph: &Graph, node: &Node, name: &str, spec: &Spec) -> Option<Outp
         Spec::Label(label) => smallvec![(Resource::Label(label.label), target(graph, node, &label.target)?)],
         // It is in the data plane by the ports that have it.
         Spec::Policy(_) => SmallVec::new(),
+        Spec::AddressGroup(group) => {
+            let members = AddressSet::new(group.members.clone());
+            smallvec![(
+                Resource::AddressGroup(AddressGroupId(node.number?)),
+                Value::AddressGroup(Arc::new(members))
+            )]
+        }
     })
 }
 

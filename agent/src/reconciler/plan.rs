@@ -11,7 +11,10 @@ use weft_dataplane::change::{
     Change, DeviceSpec, FloatingIpSpec, NextHopSpec, PortSpec, TunnelTarget, VrfSpec,
 };
 use weft_packet::{Label, VlanId, Vni};
-use weft_table::{NatId, NextHopId, PolicyId, PortId, VrfId, policy::RuleSet};
+use weft_table::{
+    AddressGroupId, NatId, NextHopId, PolicyId, PortId, VrfId,
+    policy::{AddressGroup, RuleSet},
+};
 
 use super::graph::NodeId;
 
@@ -28,6 +31,7 @@ pub enum Resource {
     Label(Label),
     Policy(PolicyId),
     FloatingIp(NatId),
+    AddressGroup(AddressGroupId),
 }
 
 /// What it holds there.
@@ -42,6 +46,7 @@ pub enum Value {
     Target(TunnelTarget),
     Policy(Arc<RuleSet>),
     FloatingIp(FloatingIpSpec),
+    AddressGroup(Arc<AddressGroup>),
 }
 
 /// What is wanted of a resource, and by whom.
@@ -81,6 +86,9 @@ impl Step {
             (Resource::Label(label), Some(Value::Target(target))) => Change::SetLabel(label, *target),
             (Resource::Policy(id), Some(Value::Policy(rules))) => Change::SetPolicy(id, rules.clone()),
             (Resource::FloatingIp(id), Some(Value::FloatingIp(spec))) => Change::SetFloatingIp(id, *spec),
+            (Resource::AddressGroup(id), Some(Value::AddressGroup(group))) => {
+                Change::SetAddressGroup(id, group.clone())
+            }
             (Resource::Endpoint(address), Some(_)) => Change::SetEndpoint(address),
             (Resource::Vrf(id), _) => Change::RemoveVrf(id),
             (Resource::Port(id), _) => Change::RemovePort(id),
@@ -90,6 +98,7 @@ impl Step {
             (Resource::Label(label), _) => Change::RemoveLabel(label),
             (Resource::Policy(id), _) => Change::RemovePolicy(id),
             (Resource::FloatingIp(id), _) => Change::RemoveFloatingIp(id),
+            (Resource::AddressGroup(id), _) => Change::RemoveAddressGroup(id),
             (Resource::Endpoint(address), None) => Change::RemoveEndpoint(address),
         }
     }
@@ -189,6 +198,7 @@ pub(super) enum Order {
     RemoveTakenSubinterface,
     RemoveTakenPort,
     SetVrf,
+    SetAddressGroup,
     SetPolicy,
     /// Before new ports: a changed port may give up a VLAN or interface that a new one takes.
     ChangePort,
@@ -206,6 +216,7 @@ pub(super) enum Order {
     RemoveSubinterface,
     RemovePort,
     RemovePolicy,
+    RemoveAddressGroup,
     RemoveVrf,
 }
 
@@ -220,6 +231,7 @@ fn order(resource: &Resource, value: Option<&Value>, old: Option<&Value>) -> Ord
         (Resource::FloatingIp(_), Some(_)) => Order::SetFloatingIp,
         (Resource::Vrf(_), Some(_)) => Order::SetVrf,
         (Resource::Policy(_), Some(_)) => Order::SetPolicy,
+        (Resource::AddressGroup(_), Some(_)) => Order::SetAddressGroup,
         (Resource::Port(_), Some(new)) if subinterface(new) => Order::SetSubinterface,
         (Resource::Port(_), Some(_)) if old.is_some() => Order::ChangePort,
         (Resource::Port(_), Some(_)) => Order::AddPort,
@@ -234,6 +246,7 @@ fn order(resource: &Resource, value: Option<&Value>, old: Option<&Value>) -> Ord
         (Resource::Port(_), None) if old.is_some_and(subinterface) => Order::RemoveSubinterface,
         (Resource::Port(_), None) => Order::RemovePort,
         (Resource::Policy(_), None) => Order::RemovePolicy,
+        (Resource::AddressGroup(_), None) => Order::RemoveAddressGroup,
         (Resource::Vrf(_), None) => Order::RemoveVrf,
     }
 }

@@ -4,7 +4,7 @@
 //! none of them decides is denied.
 
 use weft_table::{
-    PolicyId,
+    AddressGroupId, PolicyId,
     policy::{Action, Defaults, Direction, RULES_MAX, Rule, RuleSet},
 };
 
@@ -47,7 +47,7 @@ impl Composed {
     }
 }
 
-/// The policies with these names as one; None: one of them does not exist.
+/// The policies with these names as one; None: one of them, or a group that they name, does not exist.
 pub fn compose(graph: &Graph, names: &[Name]) -> Option<Composed> {
     let mut composed = Composed {
         rules: Vec::new(),
@@ -68,7 +68,13 @@ pub fn compose(graph: &Graph, names: &[Name]) -> Option<Composed> {
             };
             // A policy before has said what becomes of all that is left.
             if decided.is_none() {
-                composed.rules.push(rule.rule.clone());
+                composed.rules.push(Rule {
+                    remote_group: match &rule.remote_group {
+                        Some(group) => Some(number_of_group(graph, group)?),
+                        None => None,
+                    },
+                    ..rule.rule.clone()
+                });
                 composed.deciders.push(Decider {
                     policy: name.clone(),
                     part: Part::Rule(place),
@@ -104,6 +110,11 @@ fn policy<'a>(graph: &'a Graph, name: &Name) -> Option<&'a Policy> {
         Some(Spec::Policy(policy)) => Some(policy),
         _ => None,
     }
+}
+
+fn number_of_group(graph: &Graph, name: &Name) -> Option<AddressGroupId> {
+    let node = graph.find(Kind::AddressGroup, name)?;
+    graph[node].number.map(AddressGroupId)
 }
 
 /// How many rules these policies have together, as far as they exist.

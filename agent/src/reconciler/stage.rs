@@ -36,6 +36,7 @@ fn space_of(kind: Kind) -> Option<Space> {
         Kind::Port => Some(Space::Port),
         Kind::NextHopGroup => Some(Space::Hop),
         Kind::FloatingIp => Some(Space::Nat),
+        Kind::AddressGroup => Some(Space::AddressGroup),
         _ => None,
     }
 }

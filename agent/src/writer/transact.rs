@@ -305,7 +305,7 @@ impl Core {
             step.value.is_some()
                 && matches!(
                     step.resource,
-                    Resource::Vrf(_) | Resource::Policy(_) | Resource::Port(_)
+                    Resource::Vrf(_) | Resource::AddressGroup(_) | Resource::Policy(_) | Resource::Port(_)
                 )
         };
         for step in self.reconciler.plan().into_iter().filter(first) {
@@ -530,5 +530,6 @@ fn removal_order(kind: Kind) -> u8 {
         Kind::TunnelEndpoint => 2,
         Kind::Port => 3,
         Kind::Vrf | Kind::Policy => 4,
+        Kind::AddressGroup => 5,
     }
 }

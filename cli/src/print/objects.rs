@@ -33,6 +33,7 @@ pub fn table(info: &KindInfo, objects: &[v1::Object]) -> Table {
         v1::Kind::TunnelEndpoint => &[Text("REMOTE"), Text("LOCAL"), Text("ENCAPSULATION")],
         v1::Kind::Vni => &[Number("VNI"), Text("TARGET")],
         v1::Kind::Label => &[Number("LABEL"), Text("TARGET")],
+        v1::Kind::AddressGroup => &[Number("MEMBERS"), Text("ADDRESSES")],
         v1::Kind::Port | v1::Kind::Policy | v1::Kind::FloatingIp | v1::Kind::Unspecified => &[],
     };
     let mut table = Table::new(
@@ -245,8 +246,20 @@ fn cells(object: &v1::Object) -> Vec<String> {
             format!("port {}", floating.port),
             floating.inside_address.clone(),
         ],
+        Some(Spec::AddressGroup(group)) => vec![group.members.len().to_string(), first_of(&group.members)],
         Some(Spec::Port(_)) | None => Vec::new(),
     }
+}
+
+/// The first few of a list that may be long.
+fn first_of(members: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let shown = members.iter().take(SHOWN).cloned();
+    let more = members
+        .len()
+        .checked_sub(SHOWN + 1)
+        .map(|more| format!("{} more", more + 1));
+    shown.chain(more).collect::<Vec<_>>().join(", ")
 }
 
 /// An object in a few words, for a line of its own.
@@ -276,7 +289,7 @@ pub fn vrf_of(object: &v1::Object) -> Option<&str> {
                 tunnel_target::To::Port(_) => None,
             }
         }
-        Spec::NextHopGroup(_) | Spec::TunnelEndpoint(_) | Spec::Policy(_) => None,
+        Spec::NextHopGroup(_) | Spec::TunnelEndpoint(_) | Spec::Policy(_) | Spec::AddressGroup(_) => None,
     }
 }
 

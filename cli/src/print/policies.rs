@@ -141,14 +141,17 @@ fn sessions(rule: &v1::PolicyRule) -> String {
         v1::PolicyDirection::Egress => (&rule.local, &rule.remote),
         _ => (&rule.remote, &rule.local),
     };
+    let is_remote = |word: &str| (word == "to") == (rule.direction() == v1::PolicyDirection::Egress);
     for (word, block, ports) in [
         ("from", source, &rule.source_ports),
         ("to", destination, &rule.destination_ports),
     ] {
-        if block.is_none() && ports.is_empty() {
+        let group = Some(&rule.remote_group).filter(|group| !group.is_empty() && is_remote(word));
+        if block.is_none() && group.is_none() && ports.is_empty() {
             continue;
         }
         words.push(word.to_owned());
+        words.extend(group.map(|group| format!("group {group}")));
         if let Some(block) = block {
             words.push(block.prefix.clone());
             if !block.except.is_empty() {

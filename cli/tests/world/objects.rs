@@ -146,6 +146,7 @@ pub fn policy() -> (v1::Object, v1::PolicyStats) {
         v1::PolicyRule {
             direction: Egress.into(),
             action: Deny.into(),
+            remote_group: "suspects".to_owned(),
             ..Default::default()
         },
     ];

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use weft_packet::{Label, Vni};
-use weft_table::{NatId, NextHopId, PolicyId, PortId, RouteId, VrfId};
+use weft_table::{AddressGroupId, NatId, NextHopId, PolicyId, PortId, RouteId, VrfId, policy::AddressGroup};
 
 use super::{
     ChangeError, Refused,
@@ -27,6 +27,7 @@ enum Undo {
     Endpoint(IpAddr, bool),
     Policy(PolicyId, Option<Arc<Policy>>),
     FloatingIp(NatId, Option<Arc<FloatingIp>>),
+    AddressGroup(AddressGroupId, Option<Arc<AddressGroup>>),
 }
 
 impl State {
@@ -144,6 +145,10 @@ impl State {
             Change::RemovePolicy(id) => Ok(Undo::Policy(id, self.remove_policy(id)?)),
             Change::SetFloatingIp(id, spec) => Ok(Undo::FloatingIp(id, self.set_floating_ip(id, spec)?)),
             Change::RemoveFloatingIp(id) => Ok(Undo::FloatingIp(id, self.remove_floating_ip(id)?)),
+            Change::SetAddressGroup(id, group) => {
+                Ok(Undo::AddressGroup(id, self.set_address_group(id, group)?))
+            }
+            Change::RemoveAddressGroup(id) => Ok(Undo::AddressGroup(id, self.remove_address_group(id)?)),
         }
     }
 
@@ -160,6 +165,7 @@ impl State {
             Undo::Policy(id, previous) => drop(self.put_policy(id, previous)),
             // Its route was there before.
             Undo::FloatingIp(id, previous) => drop(self.put_floating_ip(id, previous)),
+            Undo::AddressGroup(id, previous) => drop(self.put_address_group(id, previous)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use thiserror::Error;
 use weft_packet::{Label, VlanId, Vni};
-use weft_table::{NatId, NextHopId, PolicyId, PortId, VrfId};
+use weft_table::{AddressGroupId, NatId, NextHopId, PolicyId, PortId, VrfId};
 
 use crate::{
     dpdk::{eal::EalError, mempool::MempoolError},
@@ -111,6 +111,12 @@ pub enum Reason {
     RouteFloating(VrfId, IpNet, NatId),
     #[error("floating IP {0} and inside address {1} are of different families")]
     FloatingFamilies(IpAddr, IpAddr),
+    #[error("address group {0} does not exist")]
+    UnknownAddressGroup(AddressGroupId),
+    #[error("address group number {0} is beyond the most")]
+    AddressGroupRange(AddressGroupId),
+    #[error("address group {0} is still used by {1} policies")]
+    AddressGroupInUse(AddressGroupId, u32),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("host interface {name}: {reason}")]

@@ -13,7 +13,7 @@ use hashbrown::{HashMap, HashSet};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weft_packet::{Label, Vni};
 use weft_table::{
-    NextHopId, PolicyId, PortId, RouteId, VrfId,
+    AddressGroupId, NextHopId, PolicyId, PortId, RouteId, VrfId,
     fib::{Fib, Prefix},
     stamps::Stamps,
 };
@@ -39,6 +39,8 @@ pub struct State {
     pub neighbours: Neighbours,
     /// Policies and how many ports have each.
     pub policies: HashMap<PolicyId, u32>,
+    /// Address groups and how many policies name each.
+    pub address_groups: HashMap<AddressGroupId, u32>,
     /// When a route, or a VRF's lack of one, last changed: what sessions compare their decisions with.
     pub stamps: Arc<Stamps>,
     /// The same for the policies of ports.
@@ -208,6 +210,7 @@ impl State {
             endpoints: HashMap::new(),
             neighbours: Neighbours::default(),
             policies: HashMap::new(),
+            address_groups: HashMap::new(),
             stamps,
             port_stamps,
             nat_stamps,

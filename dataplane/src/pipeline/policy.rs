@@ -309,9 +309,12 @@ fn by_rules<A: weft_table::policy::Family>(
     };
     let mut verdicts = [nobody; BURST];
     let count = openings.len();
-    policy
-        .rules
-        .judge_bulk(direction, &tuples[..count], &mut verdicts[..count]);
+    policy.rules.judge_bulk(
+        context.snapshot,
+        direction,
+        &tuples[..count],
+        &mut verdicts[..count],
+    );
     for ((opening, denied), verdict) in openings.iter().zip(denied).zip(verdicts) {
         // The other port's policy was first to say no.
         if denied.is_some() {

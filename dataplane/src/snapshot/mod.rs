@@ -12,7 +12,12 @@ use std::{net::IpAddr, sync::Arc};
 
 use hashbrown::HashMap;
 use weft_packet::{Label, Vni};
-use weft_table::{NatId, NextHopId, PolicyId, PortId, RouteId, VrfId, cow::CowArray, fib::View};
+use weft_table::{
+    AddressGroupId, NatId, NextHopId, PolicyId, PortId, RouteId, VrfId,
+    cow::CowArray,
+    fib::View,
+    policy::{AddressGroup, Groups},
+};
 
 pub use nat::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, PortNat};
 pub use next_hop::{Hop, HopId, HopKind, L2Header, Neighbour, NextHop, TunnelPath};
@@ -41,6 +46,8 @@ pub struct Snapshot {
     pub floating_ips: CowArray<Option<Arc<FloatingIp>>>,
     /// By [`PortId`]; None: nothing translates what it sends.
     pub port_nat: CowArray<Option<Arc<PortNat>>>,
+    /// By [`AddressGroupId`].
+    pub address_groups: CowArray<Option<Arc<AddressGroup>>>,
     /// Underlay neighbours by their index.
     pub neighbours: CowArray<Neighbour>,
     /// Index of an underlay neighbour by its uplink and address.
@@ -124,6 +131,13 @@ pub enum Target {
     Port(PortId),
 }
 
+impl Groups for Snapshot {
+    #[inline(always)]
+    fn group(&self, id: AddressGroupId) -> Option<&AddressGroup> {
+        self.address_groups.get(id.index())?.as_deref()
+    }
+}
+
 impl Snapshot {
     /// A vRouter with nothing in it.
     pub fn empty(workers: usize) -> Self {
@@ -137,6 +151,7 @@ impl Snapshot {
             policies: CowArray::new(),
             floating_ips: CowArray::new(),
             port_nat: CowArray::new(),
+            address_groups: CowArray::new(),
             neighbours: CowArray::new(),
             neighbour_index: Arc::default(),
             vnis: Arc::default(),

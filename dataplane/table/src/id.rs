@@ -49,6 +49,10 @@ id! {
     NatId(u32)
 }
 id! {
+    /// A group of addresses that rules name.
+    AddressGroupId(u32)
+}
+id! {
     /// A route: one (VRF, prefix) for as long as it exists. What a session's direction was decided from.
     RouteId(u32)
 }

@@ -22,4 +22,4 @@ pub mod rcu;
 pub mod stamps;
 pub mod sync;
 
-pub use id::{NatId, NextHopId, PolicyId, PortId, RouteId, VrfId, WorkerId};
+pub use id::{AddressGroupId, NatId, NextHopId, PolicyId, PortId, RouteId, VrfId, WorkerId};

@@ -4,7 +4,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proptest::{collection::vec, option, prelude::*, sample::Index};
-use weft_table::policy::{Action, AddressBlock, Defaults, Direction, Family, Rule, RuleSet, Tuple, Verdict};
+use weft_table::{
+    AddressGroupId,
+    policy::{
+        Action, AddressBlock, AddressGroup, Defaults, Direction, Family, Rule, RuleSet, Tuple, Verdict,
+    },
+};
 
 fn in_block(block: Option<&AddressBlock>, address: IpAddr) -> bool {
     block.is_none_or(|block| {
@@ -12,20 +17,33 @@ fn in_block(block: Option<&AddressBlock>, address: IpAddr) -> bool {
     })
 }
 
-fn matches(rule: &Rule, direction: Direction, session: &Session) -> bool {
+fn matches(rule: &Rule, groups: &[AddressGroup], direction: Direction, session: &Session) -> bool {
+    let is_member = |group: AddressGroupId| {
+        let members = groups[group.index()].members();
+        members.iter().any(|member| member.contains(&session.remote))
+    };
     let port = |ports: &[std::ops::RangeInclusive<u16>], port| {
         ports.is_empty() || ports.iter().any(|ports| ports.contains(&port))
     };
     rule.direction == direction
         && rule.protocol.is_none_or(|protocol| protocol == session.protocol)
         && in_block(rule.remote.as_ref(), session.remote)
+        && rule.remote_group.is_none_or(is_member)
         && in_block(rule.local.as_ref(), session.local)
         && port(&rule.source_ports, session.source_port)
         && port(&rule.destination_ports, session.destination_port)
 }
 
-fn model(rules: &[Rule], defaults: Defaults, direction: Direction, session: &Session) -> Verdict {
-    let found = rules.iter().position(|rule| matches(rule, direction, session));
+fn model(
+    rules: &[Rule],
+    groups: &[AddressGroup],
+    defaults: Defaults,
+    direction: Direction,
+    session: &Session,
+) -> Verdict {
+    let found = rules
+        .iter()
+        .position(|rule| matches(rule, groups, direction, session));
     let (action, decider) = match (found, direction) {
         (Some(rule), _) => (rules[rule].action, rule),
         (None, Direction::Ingress) => (defaults.ingress, rules.len()),
@@ -73,25 +91,26 @@ fn v6(address: IpAddr) -> Option<u128> {
 }
 
 /// One by one and all at once, in both families: what the model says.
-fn agrees(rules: Vec<Rule>, defaults: Defaults, sessions: &[Session]) {
+fn agrees(rules: Vec<Rule>, groups: &[AddressGroup], defaults: Defaults, sessions: &[Session]) {
     let set = RuleSet::new(rules, defaults);
     for direction in [Direction::Ingress, Direction::Egress] {
         let judged = |session: &Session| match (session.tuple(v4), session.tuple(v6)) {
-            (Some(tuple), _) => set.judge(direction, &tuple),
-            (_, Some(tuple)) => set.judge(direction, &tuple),
+            (Some(tuple), _) => set.judge(groups, direction, &tuple),
+            (_, Some(tuple)) => set.judge(groups, direction, &tuple),
             (None, None) => panic!("{session:?} is of two families"),
         };
         for session in sessions {
-            let expected = model(set.rules(), defaults, direction, session);
+            let expected = model(set.rules(), groups, defaults, direction, session);
             assert_eq!(judged(session), expected, "{direction:?} {session:?}");
         }
-        agrees_in_bulk(&set, direction, sessions, v4);
-        agrees_in_bulk(&set, direction, sessions, v6);
+        agrees_in_bulk(&set, groups, direction, sessions, v4);
+        agrees_in_bulk(&set, groups, direction, sessions, v6);
     }
 }
 
 fn agrees_in_bulk<A: Family>(
     set: &RuleSet,
+    groups: &[AddressGroup],
     direction: Direction,
     sessions: &[Session],
     number: impl Fn(IpAddr) -> Option<A>,
@@ -105,8 +124,11 @@ fn agrees_in_bulk<A: Family>(
         decider: u32::MAX,
     };
     let mut verdicts = vec![nothing; tuples.len()];
-    set.judge_bulk(direction, &tuples, &mut verdicts);
-    let alone: Vec<Verdict> = tuples.iter().map(|tuple| set.judge(direction, tuple)).collect();
+    set.judge_bulk(groups, direction, &tuples, &mut verdicts);
+    let alone: Vec<Verdict> = tuples
+        .iter()
+        .map(|tuple| set.judge(groups, direction, tuple))
+        .collect();
     assert_eq!(verdicts, alone);
 }
 
@@ -157,6 +179,15 @@ fn ports() -> impl Strategy<Value = Vec<std::ops::RangeInclusive<u16>>> {
     prop_oneof![2 => Just(Vec::new()), 3 => vec(range, 1..4)]
 }
 
+/// How many groups rules name.
+const GROUPS: u32 = 4;
+
+fn groups() -> impl Strategy<Value = Vec<AddressGroup>> {
+    let member = any::<bool>().prop_flat_map(prefix);
+    let group = vec(member, 0..12).prop_map(AddressGroup::new);
+    vec(group, GROUPS as usize)
+}
+
 fn rule() -> impl Strategy<Value = Rule> {
     any::<bool>().prop_flat_map(|v6| {
         (
@@ -164,16 +195,18 @@ fn rule() -> impl Strategy<Value = Rule> {
             action(),
             option::of(protocol()),
             option::of(block(v6)),
+            option::weighted(0.3, 0..GROUPS),
             option::weighted(0.2, block(v6)),
             ports(),
             ports(),
         )
             .prop_map(
-                |(direction, action, protocol, remote, local, source_ports, destination_ports)| Rule {
+                |(direction, action, protocol, remote, group, local, source_ports, destination_ports)| Rule {
                     direction,
                     action,
                     protocol,
                     remote,
+                    remote_group: group.map(AddressGroupId),
                     local,
                     source_ports,
                     destination_ports,
@@ -238,6 +271,7 @@ proptest! {
     #[test]
     fn the_first_rule_that_matches_decides(
         rules in vec(rule(), 0..90),
+        groups in groups(),
         defaults in (action(), action()),
         sessions in vec(session(), 1..40),
         edges in vec((any::<Index>(), any::<Index>(), session()), 0..40),
@@ -245,7 +279,7 @@ proptest! {
         let (ingress, egress) = defaults;
         let at_edges = edges.into_iter().map(|(choice, side, session)| at_an_edge(&rules, choice, side, session));
         let sessions: Vec<Session> = sessions.into_iter().chain(at_edges).collect();
-        agrees(rules, Defaults { ingress, egress }, &sessions);
+        agrees(rules, &groups, Defaults { ingress, egress }, &sessions);
     }
 }
 
@@ -256,6 +290,7 @@ proptest! {
     #[test]
     fn ten_thousand_rules_are_still_judged_in_their_order(
         rules in vec(rule(), 60..120),
+        groups in groups(),
         count in 4000usize..10_000,
         sessions in vec(session(), 30),
         edges in vec((any::<Index>(), any::<Index>(), session()), 60),
@@ -277,7 +312,7 @@ proptest! {
             edges.into_iter().map(|(choice, side, session)| at_an_edge(&rules, choice, side, session)),
         ).collect();
         let defaults = Defaults { ingress: Action::Allow, egress: Action::Deny };
-        agrees(rules, defaults, &all);
+        agrees(rules, &groups, defaults, &all);
     }
 }
 
@@ -290,7 +325,7 @@ fn an_empty_set_has_its_defaults_alone() {
     let set = RuleSet::new(Vec::new(), defaults);
     let tuple = Tuple::<u32>::default();
     let told = |direction| {
-        let verdict = set.judge(direction, &tuple);
+        let verdict = set.judge(&(), direction, &tuple);
         (verdict.action, verdict.decider)
     };
     assert_eq!(told(Direction::Ingress), (Action::Deny, 0));
@@ -311,11 +346,12 @@ fn a_rule_with_an_address_is_for_its_family_only() {
     };
     let set = RuleSet::new(vec![rule], defaults);
     assert_eq!(
-        set.judge(Direction::Egress, &Tuple::<u32>::default()).action,
+        set.judge(&(), Direction::Egress, &Tuple::<u32>::default()).action,
         Action::Allow
     );
     assert_eq!(
-        set.judge(Direction::Egress, &Tuple::<u128>::default()).action,
+        set.judge(&(), Direction::Egress, &Tuple::<u128>::default())
+            .action,
         Action::Deny
     );
 }

@@ -1,4 +1,4 @@
-//! Policies change at random while packets run: nothing passes that neither the old nor the new state allows, and once a
+//! Policies and the address groups that they name change at random while packets run: nothing passes that neither the old nor the new state allows, and once a
 //! change is acknowledged exactly what the new one allows passes. What it allows is told by a model of a few lines.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -83,44 +83,92 @@ impl Probe {
     }
 }
 
+/// Whom a rule is about.
+#[derive(Clone, Copy, Debug)]
+enum Remote {
+    Anybody,
+    Family { v6: bool },
+    Group,
+}
+
+/// Whether the far ends of either family are in the group that rules name.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    v4: bool,
+    v6: bool,
+}
+
+impl Group {
+    fn roll(dice: &mut Dice) -> Self {
+        Group {
+            v4: dice.below(2) == 0,
+            v6: dice.below(2) == 0,
+        }
+    }
+
+    fn yaml(self) -> String {
+        let mut members = vec!["172.16.0.0/12"];
+        members.extend(self.v4.then_some("10.0.0.0/30"));
+        members.extend(self.v6.then_some("\"fd00:1::1\", \"fd00:1::2\""));
+        format!(
+            "kind: AddressGroup\nname: roll\nspec: {{members: [{}]}}\n",
+            members.join(", ")
+        )
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Rule {
     ingress: bool,
     allow: bool,
     tcp: Option<bool>,
-    v6: Option<bool>,
+    remote: Remote,
     ports: (u16, u16),
 }
 
 impl Rule {
     fn roll(dice: &mut Dice) -> Self {
-        let one_of = |dice: &mut Dice| match dice.below(3) {
-            0 => None,
-            side => Some(side == 1),
+        let remote = match dice.below(5) {
+            0 => Remote::Anybody,
+            1 => Remote::Family { v6: true },
+            2 => Remote::Family { v6: false },
+            _ => Remote::Group,
         };
         let first = 50 + dice.below(6) as u16;
         Rule {
             ingress: dice.below(2) == 0,
             allow: dice.below(3) > 0,
             tcp: Some(dice.below(2) == 0),
-            v6: one_of(dice),
+            remote,
             ports: (first, first + dice.below(3) as u16),
         }
     }
 
-    fn matches(&self, ingress: bool, probe: &Probe) -> bool {
+    fn matches(&self, ingress: bool, probe: &Probe, group: Group) -> bool {
+        let is_meant = match self.remote {
+            Remote::Anybody => true,
+            Remote::Family { v6 } => v6 == probe.v6,
+            Remote::Group => {
+                if probe.v6 {
+                    group.v6
+                } else {
+                    group.v4
+                }
+            }
+        };
         self.ingress == ingress
             && self.tcp.is_none_or(|tcp| tcp == probe.tcp)
-            && self.v6.is_none_or(|v6| v6 == probe.v6)
+            && is_meant
             && (self.ports.0..=self.ports.1).contains(&probe.destination)
     }
 
     fn yaml(&self) -> String {
         let word = |yes, one: &'static str, other: &'static str| if yes { one } else { other };
-        let remote = match self.v6 {
-            Some(true) => ", remote: {prefix: \"fd00::/16\"}",
-            Some(false) => ", remote: {prefix: 10.0.0.0/8}",
-            None => "",
+        let remote = match self.remote {
+            Remote::Family { v6: true } => ", remote: {prefix: \"fd00::/16\"}",
+            Remote::Family { v6: false } => ", remote: {prefix: 10.0.0.0/8}",
+            Remote::Group => ", remote_group: roll",
+            Remote::Anybody => "",
         };
         format!(
             "{{direction: {}, action: {}, protocol: {}, destination_ports: [{{first: {}, last: {}}}]{remote}}}",
@@ -153,8 +201,8 @@ impl Policy {
         }
     }
 
-    fn decides(&self, ingress: bool, probe: &Probe) -> Option<bool> {
-        let rule = self.rules.iter().find(|rule| rule.matches(ingress, probe));
+    fn decides(&self, ingress: bool, probe: &Probe, group: Group) -> Option<bool> {
+        let rule = self.rules.iter().find(|rule| rule.matches(ingress, probe, group));
         let default = if ingress { self.ingress } else { self.egress };
         rule.map(|rule| rule.allow).or(default)
     }
@@ -177,6 +225,7 @@ impl Policy {
 /// What a port names: policies by number, the last of which may not exist.
 #[derive(Clone, Debug)]
 struct State {
+    group: Group,
     policies: [Policy; 2],
     web: Vec<usize>,
     app: Vec<usize>,
@@ -195,7 +244,12 @@ impl State {
             3 => vec![1, 2],
             _ => before.clone(),
         };
+        let group = match dice.below(2) {
+            0 => before.group,
+            _ => Group::roll(dice),
+        };
         State {
+            group,
             web: named(dice, &before.web),
             app: named(dice, &before.app),
             policies,
@@ -220,7 +274,7 @@ impl State {
         let decides = |policies: Vec<&Policy>| {
             policies
                 .into_iter()
-                .find_map(|policy| policy.decides(ingress, probe))
+                .find_map(|policy| policy.decides(ingress, probe, self.group))
         };
         known.and_then(decides).unwrap_or(false)
     }
@@ -241,6 +295,7 @@ impl State {
             port.yaml(&world.guests)
         };
         [
+            self.group.yaml(),
             self.policies[0].yaml(0),
             self.policies[1].yaml(1),
             port("web", "02:00:00:00:01:01", 1, &self.web),
@@ -343,6 +398,7 @@ fn nothing_passes_that_neither_the_old_nor_the_new_policies_allow() {
             egress: Some(true),
         };
         let mut states = vec![State {
+            group: Group { v4: true, v6: false },
             policies: [open.clone(), open],
             web: Vec::new(),
             app: Vec::new(),
@@ -424,5 +480,6 @@ fn nothing_passes_that_neither_the_old_nor_the_new_policies_allow() {
         world.host.apply(&nobody.yaml(world));
         world.host.delete("policy", "roll-0");
         world.host.delete("policy", "roll-1");
+        world.host.delete("address-group", "roll");
     });
 }

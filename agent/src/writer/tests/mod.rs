@@ -121,7 +121,7 @@ pub fn key(kind: Kind, name: &str) -> Key {
     Key::new(kind, name)
 }
 
-/// The tables with next hops and policies in place of their numbers, which a restart deals anew.
+/// The tables with next hops, policies and address groups in place of their numbers, which a restart deals anew.
 pub fn by_value(tables: &Tables) -> impl PartialEq + std::fmt::Debug + use<> {
     let resolve = |hop: &weft_table::NextHopId| match &tables.next_hops[hop] {
         NextHopSpec::Group(members) => {
@@ -139,12 +139,22 @@ pub fn by_value(tables: &Tables) -> impl PartialEq + std::fmt::Debug + use<> {
         .collect();
     let mut hops: Vec<String> = tables.next_hops.keys().map(resolve).collect();
     hops.sort();
+    let judges = |rules: &weft_table::policy::RuleSet| {
+        let rule = |rule: &weft_table::policy::Rule| {
+            let group = rule.remote_group.map(|group| &tables.address_groups[&group]);
+            let mut rule = rule.clone();
+            rule.remote_group = None;
+            format!("{rule:?} of {group:?}")
+        };
+        let all: Vec<String> = rules.rules().iter().map(rule).collect();
+        format!("{all:?} {:?}", rules.defaults())
+    };
     let ports: BTreeMap<_, _> = tables
         .ports
         .iter()
         .map(|(id, spec)| {
             let policy = match spec.policy {
-                PortPolicy::Judged(policy) => format!("{:?}", tables.policies[&policy]),
+                PortPolicy::Judged(policy) => judges(&tables.policies[&policy]),
                 other => format!("{other:?}"),
             };
             let spec = PortSpec {
@@ -154,12 +164,11 @@ pub fn by_value(tables: &Tables) -> impl PartialEq + std::fmt::Debug + use<> {
             (*id, (spec, policy))
         })
         .collect();
-    let mut policies: Vec<String> = tables
-        .policies
-        .values()
-        .map(|policy| format!("{policy:?}"))
-        .collect();
+    let mut policies: Vec<String> = tables.policies.values().map(|rules| judges(rules)).collect();
     policies.sort();
+    let groups = tables.address_groups.values();
+    let mut address_groups: Vec<String> = groups.map(|group| format!("{group:?}")).collect();
+    address_groups.sort();
     let mut floating_ips: Vec<String> = tables
         .floating_ips
         .values()
@@ -168,7 +177,7 @@ pub fn by_value(tables: &Tables) -> impl PartialEq + std::fmt::Debug + use<> {
     floating_ips.sort();
     (
         tables.vrfs.clone(),
-        (ports, policies, floating_ips),
+        (ports, policies, address_groups, floating_ips),
         routes,
         hops,
         tables.vnis.clone(),

@@ -182,3 +182,85 @@ fn numbers_of_policies_are_used_again() {
         world.apply(&[tap("vm", "red", &[])]);
     }
 }
+
+fn from_group(group: &str) -> v1::PolicyRule {
+    rule(Ingress, Allow, |rule| rule.remote_group = group.into())
+}
+
+fn members(world: &World) -> Vec<String> {
+    let tables = world.engine.tables();
+    let groups = tables.address_groups.values();
+    groups
+        .flat_map(|group| group.members().iter().map(ToString::to_string))
+        .collect()
+}
+
+#[test]
+fn a_policy_waits_for_the_groups_that_its_rules_name() {
+    let mut world = World::new();
+    world.apply(&[
+        vrf("red"),
+        policy(
+            "web",
+            vec![from_group("clients"), from_group("clients")],
+            [Deny, Allow],
+        ),
+        with_policies(tap("vm", "red", &[]), &["web"]),
+    ]);
+    assert_eq!(policy_of(&world, 0), PortPolicy::Closed);
+    assert_eq!(
+        world.status(Kind::Policy, "web"),
+        (
+            State::Pending,
+            "waits for address group \"clients\", which does not exist".into()
+        )
+    );
+    world.apply(&[address_group("clients", &["10.0.0.5", "fd00::/8"])]);
+    assert!(matches!(policy_of(&world, 0), PortPolicy::Judged(_)));
+    assert_eq!(members(&world), ["10.0.0.5/32", "fd00::/8"]);
+    assert_eq!(
+        world.refused_change("o", &[], &[key(Kind::AddressGroup, "clients")]),
+        "name: address group \"clients\" is still used by policy \"web\"\n  \
+         help: delete those first, or in the same request"
+    );
+    world.change(
+        &[tap("vm", "red", &[])],
+        &[key(Kind::AddressGroup, "clients"), key(Kind::Policy, "web")],
+    );
+    assert!(members(&world).is_empty());
+}
+
+#[test]
+fn members_come_and_go_without_a_rule_set_being_touched() {
+    let mut world = World::new();
+    world.apply(&[
+        vrf("red"),
+        address_group("clients", &["10.0.0.5"]),
+        policy("web", vec![from_group("clients")], [Deny, Allow]),
+        with_policies(tap("vm", "red", &[]), &["web"]),
+    ]);
+    let before = world.engine.tables();
+    world.apply(&[address_group("clients", &["10.0.0.5", "10.0.0.6"])]);
+    let after = world.engine.tables();
+    assert_eq!(members(&world), ["10.0.0.5/32", "10.0.0.6/32"]);
+    assert_eq!(before.ports, after.ports);
+    for (id, rules) in &before.policies {
+        assert!(std::sync::Arc::ptr_eq(rules, &after.policies[id]));
+    }
+    // Another group under another number.
+    world.apply(&[
+        address_group("others", &["10.0.0.7"]),
+        policy("web", vec![from_group("others")], [Deny, Allow]),
+    ]);
+    let tables = world.engine.tables();
+    let named: Vec<_> = tables
+        .policies
+        .values()
+        .flat_map(|rules| rules.groups())
+        .collect();
+    assert_eq!(named.len(), 1);
+    assert_eq!(
+        tables.address_groups[named[0]].members()[0].to_string(),
+        "10.0.0.7/32"
+    );
+}

@@ -17,6 +17,7 @@ const VRFS: &[&str] = &["underlay", "red", "blue", "green"];
 const PORTS: &[&str] = &["p0", "p1", "p2", "p3", "p4"];
 const ENDPOINTS: &[&str] = &["e0", "e1"];
 const GROUPS: &[&str] = &["g0", "g1"];
+const ADDRESS_GROUPS: &[&str] = &["a0", "a1"];
 const POLICIES: &[&str] = &["q0", "q1", "q2"];
 const PREFIXES: &[&str] = &[
     "10.0.0.0/24",
@@ -108,8 +109,11 @@ fn a_policy() -> impl Strategy<Value = v1::Object> {
         PolicyDirection::{Egress, Ingress},
     };
     let action = || proptest::sample::select(vec![Allow, Deny, Unspecified]);
-    let a_rule = (proptest::sample::select(vec![Ingress, Egress]), 1..9u32).prop_map(|(direction, port)| {
+    let a_group = proptest::option::weighted(0.3, pick(ADDRESS_GROUPS));
+    let a_rule = (proptest::sample::select(vec![Ingress, Egress]), 1..9u32, a_group);
+    let a_rule = a_rule.prop_map(|(direction, port, group)| {
         rule(direction, if port < 5 { Allow } else { Deny }, |rule| {
+            rule.remote_group = group.unwrap_or_default().into();
             rule.protocol = "udp".into();
             rule.destination_ports = vec![v1::PortRange { first: port, last: 9 }];
         })
@@ -135,6 +139,8 @@ fn an_object() -> impl Strategy<Value = v1::Object> {
         3 => a_policy(),
         3 => (pick(&["f0", "f1"]), pick(VRFS), pick(&["10.0.0.1", "10.0.0.2"]), pick(PORTS), pick(&["10.0.0.1", "10.0.0.2"]))
             .prop_map(|(name, vrf, address, port, inside)| floating_ip(name, vrf, address, port, inside)),
+        2 => (pick(ADDRESS_GROUPS), proptest::sample::subsequence(vec!["10.0.0.1", "10.0.0.0/8", "fd00::1"], 0..=2))
+            .prop_map(|(name, members)| address_group(name, &members)),
         5 => (pick(&["r0", "r1", "r2", "r3", "r4"]), pick(VRFS), pick(PREFIXES), a_hop(true))
             .prop_map(|(name, vrf, prefix, hop)| route(name, vrf, prefix, hop)),
         2 => (pick(GROUPS), a_hop(false), proptest::option::of(a_hop(false))).prop_map(|(name, a, b)| {

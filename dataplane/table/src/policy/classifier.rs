@@ -1,10 +1,13 @@
 //! The first rule of a direction and family that matches a tuple.
 
 use super::{
+    Family,
     dimension::{Dimension, WORD},
+    group::Groups,
     ranges::{self, Address},
     rule::{Action, Direction, Rule},
 };
+use crate::AddressGroupId;
 
 /// Tuples that are looked up in step.
 const STEP: usize = 8;
@@ -31,8 +34,38 @@ pub struct Classifier<A> {
     protocol: Dimension<u8>,
     source_port: Dimension<u16>,
     destination_port: Dimension<u16>,
-    /// Number in the set and action of each rule.
-    rules: Box<[(u32, Action)]>,
+    rules: Box<[Compiled]>,
+}
+
+/// What is left of a rule beside its dimensions.
+#[derive(Clone, Copy)]
+struct Compiled {
+    /// In the set.
+    number: u32,
+    action: Action,
+    /// Members only: looked up once the rule matches in every dimension.
+    remote_group: Option<AddressGroupId>,
+}
+
+/// Whether the far end is in the groups that were asked for, the last answer kept: rules of one group stand together.
+struct Membership<'a, A, G: ?Sized> {
+    groups: &'a G,
+    remote: A,
+    last: Option<(AddressGroupId, bool)>,
+}
+
+impl<A: Family, G: Groups + ?Sized> Membership<'_, A, G> {
+    fn has(&mut self, id: AddressGroupId) -> bool {
+        match self.last {
+            Some((last, is_member)) if last == id => is_member,
+            _ => {
+                let group = self.groups.group(id);
+                let is_member = group.is_some_and(|group| group.contains(self.remote));
+                self.last = Some((id, is_member));
+                is_member
+            }
+        }
+    }
 }
 
 /// Places of a tuple's intervals in each dimension.
@@ -48,7 +81,7 @@ struct Places {
 impl<A: Address> Classifier<A> {
     /// Of the rules of this direction and family.
     pub fn new(rules: &[Rule], direction: Direction) -> Self {
-        let (mut numbers, mut remote, mut local) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut compiled, mut remote, mut local) = (Vec::new(), Vec::new(), Vec::new());
         let (mut protocol, mut source_port, mut destination_port) = (Vec::new(), Vec::new(), Vec::new());
         for (number, rule) in rules.iter().enumerate() {
             if rule.direction != direction {
@@ -61,7 +94,11 @@ impl<A: Address> Classifier<A> {
             let (Some(far), Some(near)) = addresses else {
                 continue;
             };
-            numbers.push((number as u32, rule.action));
+            compiled.push(Compiled {
+                number: number as u32,
+                action: rule.action,
+                remote_group: rule.remote_group,
+            });
             remote.push(far);
             local.push(near);
             protocol.push(match rule.protocol {
@@ -77,28 +114,38 @@ impl<A: Address> Classifier<A> {
             protocol: Dimension::new(&protocol),
             source_port: Dimension::new(&source_port),
             destination_port: Dimension::new(&destination_port),
-            rules: numbers.into(),
+            rules: compiled.into(),
         }
     }
 
     /// Number and action of the first rule that matches.
     #[inline]
-    pub fn first_match(&self, tuple: &Tuple<A>) -> Option<(Action, u32)> {
+    pub fn first_match<G: Groups + ?Sized>(&self, groups: &G, tuple: &Tuple<A>) -> Option<(Action, u32)>
+    where
+        A: Family,
+    {
         let [places] = self.places([tuple; 1]);
-        self.first_at(places)
+        self.first_at(places, groups, tuple.remote)
     }
 
     /// As [`Self::first_match`] for several tuples; `tell` gets each one's index with the answer.
-    pub fn first_matches(&self, tuples: &[Tuple<A>], mut tell: impl FnMut(usize, Option<(Action, u32)>)) {
+    pub fn first_matches<G: Groups + ?Sized>(
+        &self,
+        groups: &G,
+        tuples: &[Tuple<A>],
+        mut tell: impl FnMut(usize, Option<(Action, u32)>),
+    ) where
+        A: Family,
+    {
         let (steps, rest) = tuples.as_chunks::<STEP>();
         for (step, tuples) in steps.iter().enumerate() {
             let places = self.places(tuples.each_ref());
-            for (index, places) in places.into_iter().enumerate() {
-                tell(step * STEP + index, self.first_at(places));
+            for (index, (places, tuple)) in places.into_iter().zip(tuples).enumerate() {
+                tell(step * STEP + index, self.first_at(places, groups, tuple.remote));
             }
         }
         for (index, tuple) in rest.iter().enumerate() {
-            tell(steps.len() * STEP + index, self.first_match(tuple));
+            tell(steps.len() * STEP + index, self.first_match(groups, tuple));
         }
     }
 
@@ -120,9 +167,17 @@ impl<A: Address> Classifier<A> {
         })
     }
 
-    /// The lowest rule that all dimensions have.
+    /// The lowest rule that all dimensions have, and whose group the far end is in.
     #[inline(always)]
-    fn first_at(&self, places: Places) -> Option<(Action, u32)> {
+    fn first_at<G: Groups + ?Sized>(&self, places: Places, groups: &G, remote: A) -> Option<(Action, u32)>
+    where
+        A: Family,
+    {
+        let mut membership = Membership {
+            groups,
+            remote,
+            last: None,
+        };
         let mut group = 0;
         let mut first = 0;
         loop {
@@ -134,7 +189,7 @@ impl<A: Address> Classifier<A> {
             let mut bits =
                 remote.bits & local.bits & protocol.bits & source_port.bits & destination_port.bits;
             if self.rules.len() <= WORD {
-                return self.rule(bits, 0);
+                return self.rule(bits, 0, &mut membership);
             }
             while bits != 0 {
                 let word = bits.trailing_zeros();
@@ -143,8 +198,9 @@ impl<A: Address> Classifier<A> {
                     & self.protocol.word(protocol, word)
                     & self.source_port.word(source_port, word)
                     & self.destination_port.word(destination_port, word);
-                if rules != 0 {
-                    return self.rule(rules, first + word as usize * WORD);
+                let found = self.rule(rules, first + word as usize * WORD, &mut membership);
+                if found.is_some() {
+                    return found;
                 }
                 bits &= bits - 1;
             }
@@ -156,14 +212,25 @@ impl<A: Address> Classifier<A> {
         }
     }
 
-    /// The lowest of these rules, which begin with number `first`.
+    /// The lowest of these rules, which begin with number `first`, whose group the far end is in.
     #[inline(always)]
-    fn rule(&self, bits: u64, first: usize) -> Option<(Action, u32)> {
-        if bits == 0 {
-            return None;
+    fn rule<G: Groups + ?Sized>(
+        &self,
+        mut bits: u64,
+        first: usize,
+        membership: &mut Membership<'_, A, G>,
+    ) -> Option<(Action, u32)>
+    where
+        A: Family,
+    {
+        while bits != 0 {
+            let rule = self.rules.get(first + bits.trailing_zeros() as usize)?;
+            if rule.remote_group.is_none_or(|group| membership.has(group)) {
+                return Some((rule.action, rule.number));
+            }
+            bits &= bits - 1;
         }
-        let (number, action) = *self.rules.get(first + bits.trailing_zeros() as usize)?;
-        Some((action, number))
+        None
     }
 
     /// Bytes that it takes.

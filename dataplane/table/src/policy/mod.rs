@@ -7,7 +7,8 @@
 //! Each direction and family has a [`classifier`] of its own: the bit vectors of Lakshman and Stiliadis (SIGCOMM 1998)
 //! with a summary over them (Baboescu and Varghese, SIGCOMM 2001). Each field of the tuple is looked up by itself, which
 //! gives a set of rules; the lowest rule in all of these sets is the first that matches. The cost does not depend on
-//! what the rules say, so nobody can write a rule set that is slow for others.
+//! what the rules say, so nobody can write a rule set that is slow for others. Rules may name a [`group`] of addresses
+//! instead of a prefix; that is looked up in the group for rules that match in all else.
 //!
 //! # Use
 //! ```
@@ -27,23 +28,28 @@
 //!     source_port: 40_000,
 //!     destination_port: 443,
 //! };
-//! assert_eq!(set.judge(Direction::Ingress, &session).action, Action::Allow);
+//! assert_eq!(set.judge(&(), Direction::Ingress, &session).action, Action::Allow);
 //! session.destination_port = 80;
-//! assert_eq!(set.judge(Direction::Ingress, &session).action, Action::Deny);
+//! assert_eq!(set.judge(&(), Direction::Ingress, &session).action, Action::Deny);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod classifier;
 mod dimension;
+mod group;
 mod ranges;
 mod rule;
 
 use std::fmt;
 
+use crate::AddressGroupId;
+
 pub use classifier::Tuple;
+pub use group::{AddressGroup, Groups, MEMBERS_MAX};
 pub use rule::{Action, AddressBlock, Direction, Rule};
 
 use classifier::Classifier;
+use group::Spans;
 use ranges::Address;
 
 /// How many rules a set may have; what the agent lets through. A set of that size takes a few MiB, at worst 50.
@@ -78,6 +84,7 @@ pub struct Verdict {
 /// Rules, compiled. See the [module](self).
 pub struct RuleSet {
     rules: Box<[Rule]>,
+    groups: Box<[AddressGroupId]>,
     defaults: Defaults,
     ingress: Classifiers,
     egress: Classifiers,
@@ -101,12 +108,19 @@ impl Classifiers {
 pub trait Family: Address {
     #[doc(hidden)]
     fn classifier(set: &RuleSet, direction: Direction) -> &Classifier<Self>;
+    #[doc(hidden)]
+    fn spans(group: &AddressGroup) -> &Spans<Self>;
 }
 
 impl Family for u32 {
     #[inline(always)]
     fn classifier(set: &RuleSet, direction: Direction) -> &Classifier<u32> {
         &set.classifiers(direction).v4
+    }
+
+    #[inline(always)]
+    fn spans(group: &AddressGroup) -> &Spans<u32> {
+        group.v4()
     }
 }
 
@@ -115,18 +129,32 @@ impl Family for u128 {
     fn classifier(set: &RuleSet, direction: Direction) -> &Classifier<u128> {
         &set.classifiers(direction).v6
     }
+
+    #[inline(always)]
+    fn spans(group: &AddressGroup) -> &Spans<u128> {
+        group.v6()
+    }
 }
 
 impl RuleSet {
     /// Compiles rules; some milliseconds for ten thousand.
     pub fn new(rules: impl Into<Box<[Rule]>>, defaults: Defaults) -> Self {
         let rules = rules.into();
+        let mut groups: Vec<_> = rules.iter().filter_map(|rule| rule.remote_group).collect();
+        groups.sort_unstable();
+        groups.dedup();
         RuleSet {
+            groups: groups.into(),
             ingress: Classifiers::new(&rules, Direction::Ingress),
             egress: Classifiers::new(&rules, Direction::Egress),
             rules,
             defaults,
         }
+    }
+
+    /// The groups that rules name, each once.
+    pub fn groups(&self) -> &[AddressGroupId] {
+        &self.groups
     }
 
     /// The rules, in their order.
@@ -152,15 +180,26 @@ impl RuleSet {
 
     /// Judges one session.
     #[inline]
-    pub fn judge<A: Family>(&self, direction: Direction, tuple: &Tuple<A>) -> Verdict {
-        let found = A::classifier(self, direction).first_match(tuple);
+    pub fn judge<A: Family>(
+        &self,
+        groups: &(impl Groups + ?Sized),
+        direction: Direction,
+        tuple: &Tuple<A>,
+    ) -> Verdict {
+        let found = A::classifier(self, direction).first_match(groups, tuple);
         self.verdict(direction, found)
     }
 
     /// Judges several sessions, whose lookups wait for memory together.
-    pub fn judge_bulk<A: Family>(&self, direction: Direction, tuples: &[Tuple<A>], verdicts: &mut [Verdict]) {
+    pub fn judge_bulk<A: Family>(
+        &self,
+        groups: &(impl Groups + ?Sized),
+        direction: Direction,
+        tuples: &[Tuple<A>],
+        verdicts: &mut [Verdict],
+    ) {
         let classifier = A::classifier(self, direction);
-        classifier.first_matches(tuples, |index, found| {
+        classifier.first_matches(groups, tuples, |index, found| {
             if let Some(verdict) = verdicts.get_mut(index) {
                 *verdict = self.verdict(direction, found);
             }

@@ -100,14 +100,15 @@ pub fn of_ports(ports: &[RangeInclusive<u16>]) -> Ranges<u16> {
     if ports.is_empty() {
         return any();
     }
-    let mut sorted: Ranges<u16> = ports
-        .iter()
-        .filter(|ports| !ports.is_empty())
-        .map(|ports| (*ports.start(), *ports.end()))
-        .collect();
-    sorted.sort_unstable();
-    let mut ranges: Ranges<u16> = Vec::with_capacity(sorted.len());
-    for (first, last) in sorted {
+    let ports = ports.iter().filter(|ports| !ports.is_empty());
+    union(ports.map(|ports| (*ports.start(), *ports.end())).collect())
+}
+
+/// The same values in ranges that neither overlap nor touch.
+pub fn union<T: Value>(mut unordered: Ranges<T>) -> Ranges<T> {
+    unordered.sort_unstable();
+    let mut ranges: Ranges<T> = Vec::with_capacity(unordered.len());
+    for (first, last) in unordered {
         match ranges.last_mut() {
             Some((_, end)) if first <= end.after() => *end = last.max(*end),
             _ => ranges.push((first, last)),

@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
+use crate::AddressGroupId;
+
 /// Who opens a session, as seen from the workload behind the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
@@ -50,6 +52,8 @@ pub struct Rule {
     pub protocol: Option<u8>,
     /// The far end of the session. A rule with an address matches its family only.
     pub remote: Option<AddressBlock>,
+    /// The far end is a member of this group, of whatever family.
+    pub remote_group: Option<AddressGroupId>,
     /// The workload's end.
     pub local: Option<AddressBlock>,
     /// Of the session's first packet; empty: any.
@@ -66,6 +70,7 @@ impl Rule {
             action,
             protocol: None,
             remote: None,
+            remote_group: None,
             local: None,
             source_ports: Vec::new(),
             destination_ports: Vec::new(),
