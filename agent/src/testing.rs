@@ -224,6 +224,21 @@ pub fn address_group(name: &str, members: &[&str]) -> v1::Object {
     object(name, Spec::AddressGroup(v1::AddressGroup { members }))
 }
 
+/// A pool with the default ports and blocks.
+pub fn nat_pool(name: &str, vrf: &str, addresses: &[&str], inside: &str, sources: &[&str]) -> v1::Object {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    object(
+        name,
+        Spec::NatPool(v1::NatPool {
+            vrf: vrf.into(),
+            addresses: texts(addresses),
+            inside_vrf: inside.into(),
+            sources: texts(sources),
+            ..Default::default()
+        }),
+    )
+}
+
 /// The port with these policies.
 pub fn with_policies(port: v1::Object, policies: &[&str]) -> v1::Object {
     with_port(port, |port| {

@@ -20,7 +20,7 @@ pub struct KindInfo {
 }
 
 /// Every kind, in the order in which one thing needs another.
-pub static KINDS: [KindInfo; 11] = [
+pub static KINDS: [KindInfo; 12] = [
     KindInfo {
         kind: v1::Kind::Vrf,
         title: "Vrf",
@@ -94,6 +94,14 @@ pub static KINDS: [KindInfo; 11] = [
         field: "floating_ip",
     },
     KindInfo {
+        kind: v1::Kind::NatPool,
+        title: "NatPool",
+        singular: "nat-pool",
+        plural: "nat-pools",
+        short: &["pool", "pools"],
+        field: "nat_pool",
+    },
+    KindInfo {
         kind: v1::Kind::Vni,
         title: "Vni",
         singular: "vni",
@@ -137,6 +145,7 @@ impl KindInfo {
             Spec::Label(_) => v1::Kind::Label,
             Spec::Policy(_) => v1::Kind::Policy,
             Spec::FloatingIp(_) => v1::Kind::FloatingIp,
+            Spec::NatPool(_) => v1::Kind::NatPool,
             Spec::AddressGroup(_) => v1::Kind::AddressGroup,
         };
         Self::from_api(kind)

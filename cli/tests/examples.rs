@@ -47,6 +47,7 @@ fn needs(object: &v1::Object) -> Vec<(&'static str, String)> {
             named.map(|group| ("address-group", group)).collect()
         }
         Spec::Network(network) => vec![("vrf", network.vrf.clone())],
+        Spec::NatPool(pool) => vec![("vrf", pool.vrf.clone()), ("vrf", pool.inside_vrf.clone())],
         Spec::FloatingIp(floating) => vec![("vrf", floating.vrf.clone()), ("port", floating.port.clone())],
         Spec::Port(port) => {
             let parent = match &port.device {
@@ -92,6 +93,7 @@ fn everything_that_an_example_names_is_described_in_it() {
         &["host-a.yaml", "service.yaml"],
         &["host-a.yaml", "policy.yaml"],
         &["host-a.yaml", "floating-ip.yaml"],
+        &["host-a.yaml", "floating-ip.yaml", "nat-pool.yaml"],
     ] {
         let objects = read(files);
         let names = names(&objects);

@@ -199,6 +199,27 @@ fn spec() -> impl Strategy<Value = Spec> {
         (text(), vec(subnet, 0..3)).prop_map(|(vrf, subnets)| Spec::Network(v1::Network { vrf, subnets })),
         port().prop_map(Spec::Port),
         policy().prop_map(Spec::Policy),
+        (
+            (text(), vec(text(), 0..3), text(), vec(text(), 0..3)),
+            any::<(u32, u32, u32, bool)>()
+        )
+            .prop_map(
+                |(
+                    (vrf, addresses, inside_vrf, sources),
+                    (first_port, last_port, block_size, deterministic),
+                )| {
+                    Spec::NatPool(v1::NatPool {
+                        vrf,
+                        addresses,
+                        inside_vrf,
+                        sources,
+                        first_port,
+                        last_port,
+                        block_size,
+                        deterministic,
+                    })
+                }
+            ),
         (text(), text(), text(), text()).prop_map(|(vrf, address, port, inside_address)| Spec::FloatingIp(
             v1::FloatingIp {
                 vrf,

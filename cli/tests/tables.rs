@@ -156,6 +156,45 @@ fn floating_ips_show_how_many_sessions_they_translated() {
 }
 
 #[test]
+fn pools_show_who_has_which_ports() {
+    let world = World::example();
+    world.change(|answers| {
+        let (pool, stats) = objects::nat_pool();
+        answers.objects.push(pool);
+        answers.nat_pools.push(stats);
+    });
+    assert_snapshot!(world.run("get nat-pools"), @r#"
+    $ weft get nat-pools
+    NAME    VRF     ADDRESSES        INSIDE  SOURCES     BLOCKS  HELD  SESSIONS  OWNER  STATE
+    shared  public  203.0.113.64/30  red     10.0.0.0/8   4.0 k     1         9  demo   active
+    "#);
+    assert_snapshot!(world.run("describe pool shared"), @r#"
+    $ weft describe pool shared
+    Name:        shared
+    Kind:        NatPool
+    Owner:       demo
+    Generation:  3
+    State:       active
+    Spec:
+      vrf: public
+      addresses:
+      - 203.0.113.64/30
+      inside_vrf: red
+      sources:
+      - 10.0.0.0/8
+      first_port: 1024
+      last_port: 65535
+      block_size: 64
+    Sessions:    9
+    Blocks:      1 of 4 032 held
+      ADDRESS       PORTS      HOLDER    WORKER  SESSIONS
+      203.0.113.65  2048-2111  10.0.0.7       1         9
+    "#);
+    let json: serde_json::Value = serde_json::from_str(&world.raw("get pools -o json", "", false).0).unwrap();
+    assert_eq!(json["stats"][0]["holders"][0]["first_port"], 2048);
+}
+
+#[test]
 fn a_translated_flow_shows_what_leaves_in_its_place() {
     let world = World::example();
     world.change(|answers| {

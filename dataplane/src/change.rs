@@ -3,9 +3,9 @@
 //! The caller (weftd's reconciler) hands out the numbers and keeps the names. A batch of changes becomes visible to
 //! each worker at one burst boundary, or, if one of them is refused, not at all.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, sync::Arc};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use weft_packet::{Label, Mac, VlanId, Vni};
 use weft_table::{
     AddressGroupId, NatId, NextHopId, PolicyId, PortId, VrfId, WorkerId,
@@ -51,6 +51,10 @@ pub enum Change {
     SetFloatingIp(NatId, FloatingIpSpec),
     /// Removes a floating IP, and with it the sessions that it translates.
     RemoveFloatingIp(NatId),
+    /// Adds or replaces a pool; sessions keep addresses and ports that are still its own.
+    SetPool(NatId, PoolSpec),
+    /// Removes a pool, and with it the sessions that it translates.
+    RemovePool(NatId),
     /// Adds or replaces a group; the sessions of every port whose policy names it are judged again.
     SetAddressGroup(AddressGroupId, Arc<AddressGroup>),
     /// Removes a group; refused while a policy names it.
@@ -107,6 +111,26 @@ pub struct FloatingIpSpec {
     pub port: PortId,
     /// The address behind the port, of the same family.
     pub inside: IpAddr,
+}
+
+/// Addresses that many share: what routes lead from one VRF into another comes from one of them, each session from a port
+/// of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSpec {
+    /// In which the addresses are reached.
+    pub vrf: VrfId,
+    /// From which the sessions come; not the underlay.
+    pub inside_vrf: VrfId,
+    /// Whose sessions are translated.
+    pub sources: Vec<Ipv4Net>,
+    /// The pool. No other route may have one of these prefixes.
+    pub addresses: Vec<Ipv4Net>,
+    /// Ports that are handed out.
+    pub ports: RangeInclusive<u16>,
+    /// Ports that one inside address gets at a time, a power of two.
+    pub block_size: u16,
+    /// Each source has one block, by its number; else blocks are handed out as they are needed.
+    pub deterministic: bool,
 }
 
 /// Which sessions a port may have.

@@ -75,6 +75,10 @@ drop_reasons! {
     Untranslatable = "untranslatable": "the packet is source-routed or cut short; its addresses cannot be translated",
     /// Translation needs a session, and the packet has none.
     NatWithoutSession = "nat-without-session": "take the VRF and port out of packet mode; lone ICMP messages pass no NAT",
+    /// Every port that the pool has for this source and remote is in use.
+    NatExhausted = "nat-exhausted": "add addresses or ports to the pool, or make its blocks smaller",
+    /// To an address of a pool, but no answer to a session of it.
+    NatNoSession = "nat-no-session": "nobody behind the pool has asked for it, or its session is over",
     /// The flow table is full.
     SessionTableFull = "session-table-full": "raise `sessions` in weftd.toml",
     /// The reply's key is held by another session.

@@ -111,6 +111,11 @@ impl Dataplane {
         self.control.floating_ips()
     }
 
+    /// How full the pools are.
+    pub fn pools(&self) -> Vec<view::PoolStatistics> {
+        self.control.pools()
+    }
+
     /// What the device of a port says of itself.
     pub fn port_state(&self, port: weft_table::PortId) -> Option<view::PortState> {
         self.control.port_state(port)

@@ -105,6 +105,21 @@ pub struct FloatingIpStatistics {
     pub from_outside: u64,
 }
 
+/// How full a pool is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolStatistics {
+    /// Its number.
+    pub id: NatId,
+    /// How many blocks it has.
+    pub blocks: u64,
+    /// How many somebody has; a deterministic pool hands none out.
+    pub held_count: u64,
+    /// The first of these.
+    pub held: Vec<weft_table::nat::Block>,
+    /// Sessions that it translates.
+    pub sessions: u64,
+}
+
 /// What one port's device says of itself.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]

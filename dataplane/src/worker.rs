@@ -11,7 +11,7 @@ use std::{
 };
 
 use weft_table::{
-    flow::{FlowTable, Key, TcpState, WorkerFlows},
+    flow::{FlowTable, Key, Key4, TcpState, WorkerFlows},
     rcu::Reader,
 };
 
@@ -21,7 +21,9 @@ use crate::{
     pipeline::{
         self, Context, Flows,
         burst::Burst,
+        family::V4,
         learn::Learner,
+        nat,
         transmit::{self, Transmit},
     },
     polling::{self, Next, Polling, Served},
@@ -38,6 +40,8 @@ const SLEEP_AFTER: u32 = 1024;
 const FIRST_SLEEP: Duration = Duration::from_micros(5);
 /// Sessions that are looked at for ageing, between two rounds.
 const SWEEP: u32 = 32;
+/// Port blocks that are looked at for the same reason.
+const RELEASE: usize = 16;
 /// Rounds between two slices of ageing while packets flow.
 const SWEEP_EVERY: u64 = 64;
 
@@ -57,6 +61,8 @@ pub struct Worker {
     rounds: u64,
     /// When this round began.
     began: u64,
+    /// Where the next look for idle port blocks begins.
+    released: usize,
     polling: Polling,
     rang: [Option<DoorbellId>; doorbell::HEARD],
 }
@@ -88,6 +94,7 @@ impl Worker {
             idle_rounds: 0,
             rounds: 0,
             began: start,
+            released: 0,
             polling: Polling::new(clock::hz()),
             rang: [None; doorbell::HEARD],
         }
@@ -158,8 +165,26 @@ impl Worker {
         }
         own.polling.store(0, Ordering::Relaxed);
         if packets == 0 || self.rounds.is_multiple_of(SWEEP_EVERY) {
-            sweep(&shared.sessions4, &mut self.flows.v4.flows, now, &shared.timeouts);
-            sweep(&shared.sessions6, &mut self.flows.v6.flows, now, &shared.timeouts);
+            let left = |opens: &Key4, answers: &Key4| nat::closed::<V4>(snapshot, opens, answers);
+            sweep(
+                &shared.sessions4,
+                &mut self.flows.v4.flows,
+                now,
+                &shared.timeouts,
+                left,
+            );
+            sweep(
+                &shared.sessions6,
+                &mut self.flows.v6.flows,
+                now,
+                &shared.timeouts,
+                |_, _| {},
+            );
+            for pool in snapshot.pools.iter() {
+                let start = self.released % pool.blocks.len().max(1);
+                pool.blocks.release(self.index, start, RELEASE);
+            }
+            self.released = self.released.wrapping_add(RELEASE);
         }
         if packets == 0 {
             self.back_off(shared, began);
@@ -256,8 +281,14 @@ fn inject(context: &mut Context<'_>) -> u64 {
 }
 
 /// Ages a slice of the sessions.
-fn sweep<K: Key>(table: &FlowTable<K>, flows: &mut WorkerFlows, now: u32, timeouts: &Timeouts) {
-    table.sweep(flows, SWEEP, now, |protocol, state| {
+fn sweep<K: Key>(
+    table: &FlowTable<K>,
+    flows: &mut WorkerFlows,
+    now: u32,
+    timeouts: &Timeouts,
+    left: impl FnMut(&K, &K),
+) {
+    let timeout = |protocol, state| {
         use weft_packet::ip::protocol;
         let timeout = match (protocol, state) {
             (protocol::TCP, TcpState::Closed) => timeouts.tcp_closed,
@@ -267,5 +298,6 @@ fn sweep<K: Key>(table: &FlowTable<K>, flows: &mut WorkerFlows, now: u32, timeou
             _ => timeouts.other,
         };
         timeout.as_secs().min(u64::from(u32::MAX)) as u32
-    });
+    };
+    table.sweep_with(flows, SWEEP, now, timeout, left);
 }

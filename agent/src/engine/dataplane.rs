@@ -5,7 +5,7 @@ use weft_dataplane::{
     change::Change,
     control::ChangeError,
     dpdk::eal::EalError,
-    view::{FloatingIpStatistics, FlowFilter, FlowRecord, PortState, Statistics},
+    view::{FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, Statistics},
 };
 use weft_table::{PolicyId, PortId};
 
@@ -44,6 +44,10 @@ impl Engine for Dataplane {
 
     fn floating_ips(&self) -> Vec<FloatingIpStatistics> {
         Dataplane::floating_ips(self)
+    }
+
+    fn pools(&self) -> Vec<PoolStatistics> {
+        Dataplane::pools(self)
     }
 
     fn port_state(&self, port: PortId) -> Option<PortState> {

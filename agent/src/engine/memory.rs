@@ -9,9 +9,13 @@ use std::{
 
 use ipnet::IpNet;
 use weft_dataplane::{
-    change::{Change, DeviceSpec, FloatingIpSpec, NextHopSpec, PortPolicy, PortSpec, TunnelTarget, VrfSpec},
+    change::{
+        Change, DeviceSpec, FloatingIpSpec, NextHopSpec, PoolSpec, PortPolicy, PortSpec, TunnelTarget,
+        VrfSpec,
+    },
     view::{
-        FloatingIpStatistics, FlowFilter, FlowRecord, PortState, PortStatistics, Statistics, TableStatistics,
+        FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, PortStatistics, Statistics,
+        TableStatistics,
     },
 };
 use weft_packet::{Label, Mac, VlanId, Vni};
@@ -35,6 +39,7 @@ pub struct Tables {
     pub endpoints: BTreeSet<IpAddr>,
     pub policies: BTreeMap<PolicyId, Arc<RuleSet>>,
     pub floating_ips: BTreeMap<NatId, FloatingIpSpec>,
+    pub pools: BTreeMap<NatId, PoolSpec>,
     pub address_groups: BTreeMap<AddressGroupId, Arc<AddressGroup>>,
 }
 
@@ -163,6 +168,20 @@ impl Engine for MemoryEngine {
         })
     }
 
+    /// Each has as many sessions as addresses.
+    fn pools(&self) -> Vec<PoolStatistics> {
+        self.with(|inner| {
+            let statistics = |(id, spec): (&NatId, &PoolSpec)| PoolStatistics {
+                id: *id,
+                blocks: 1,
+                held_count: 0,
+                held: Vec::new(),
+                sessions: spec.addresses.len() as u64,
+            };
+            inner.tables.pools.iter().map(statistics).collect()
+        })
+    }
+
     fn port_state(&self, port: PortId) -> Option<PortState> {
         self.with(|inner| {
             inner.tables.ports.get(&port).map(|spec| PortState {
@@ -221,6 +240,11 @@ fn step(tables: &mut Tables, broken: &BTreeSet<String>, change: &Change) -> Resu
                 format!("next hop {hop} does not exist")
             })?;
             need(prefix.trunc() == *prefix, || format!("{prefix} has host bits"))?;
+            let mut pools = tables.pools.values().filter(|pool| pool.vrf == *vrf);
+            need(
+                !pools.any(|pool| pool.addresses.iter().any(|known| IpNet::V4(*known) == *prefix)),
+                || format!("route {prefix} of VRF {vrf} is a pool's"),
+            )?;
             let mut floating = tables.floating_ips.values();
             need(
                 !floating.any(|floating| (floating.vrf, floating.address.into()) == (*vrf, *prefix)),
@@ -308,8 +332,34 @@ fn step(tables: &mut Tables, broken: &BTreeSet<String>, change: &Change) -> Resu
             need(!taken && !tables.routes.contains_key(&route), || {
                 format!("floating IP {id}: {} has a route already", spec.address)
             })?;
+            need(!tables.pools.values().any(|pool| in_pool(pool, spec)), || {
+                format!("floating IP {id} is in a pool")
+            })?;
             tables.floating_ips.insert(*id, *spec);
             still_whole(tables)?;
+        }
+        Change::SetPool(id, spec) => {
+            for prefix in &spec.addresses {
+                let prefix = IpNet::V4(*prefix);
+                let mut others = tables.pools.iter().filter(|(other, _)| *other != id);
+                let taken = others.any(|(_, other)| {
+                    other.vrf == spec.vrf && other.addresses.iter().any(|known| IpNet::V4(*known) == prefix)
+                });
+                need(!taken && !tables.routes.contains_key(&(spec.vrf, prefix)), || {
+                    format!("pool {id}: {prefix} has a route already")
+                })?;
+            }
+            let inside = |floating: &FloatingIpSpec| in_pool(spec, floating);
+            need(!tables.floating_ips.values().any(inside), || {
+                format!("pool {id} has the address of a floating IP")
+            })?;
+            tables.pools.insert(*id, spec.clone());
+            still_whole(tables)?;
+        }
+        Change::RemovePool(id) => {
+            need(tables.pools.remove(id).is_some(), || {
+                format!("pool {id} does not exist")
+            })?;
         }
         Change::RemoveFloatingIp(id) => {
             need(tables.floating_ips.remove(id).is_some(), || {
@@ -318,6 +368,11 @@ fn step(tables: &mut Tables, broken: &BTreeSet<String>, change: &Change) -> Resu
         }
     }
     Ok(())
+}
+
+fn in_pool(pool: &PoolSpec, floating: &FloatingIpSpec) -> bool {
+    let mut prefixes = pool.addresses.iter();
+    pool.vrf == floating.vrf && prefixes.any(|prefix| IpNet::V4(*prefix).contains(&floating.address))
 }
 
 fn set_port(
@@ -441,6 +496,10 @@ fn still_whole(tables: &Tables) -> Result<(), String> {
     for (id, floating) in &tables.floating_ips {
         let whole = tables.vrfs.contains_key(&floating.vrf) && tables.ports.contains_key(&floating.port);
         need(whole, || format!("floating IP {id} still names it"))?;
+    }
+    for (id, pool) in &tables.pools {
+        let whole = tables.vrfs.contains_key(&pool.vrf) && tables.vrfs.contains_key(&pool.inside_vrf);
+        need(whole, || format!("pool {id} still names it"))?;
     }
     for (name, target) in tables
         .vnis

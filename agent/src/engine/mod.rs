@@ -9,7 +9,7 @@ pub use dataplane::is_permission;
 
 use weft_dataplane::{
     change::Change,
-    view::{FloatingIpStatistics, FlowFilter, FlowRecord, PortState, Statistics},
+    view::{FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, Statistics},
 };
 use weft_table::{PolicyId, PortId};
 
@@ -25,6 +25,8 @@ pub trait Engine: Send + Sync + 'static {
     fn policy_hits(&self) -> Vec<(PolicyId, Vec<u64>)>;
     /// How many sessions each floating IP translated.
     fn floating_ips(&self) -> Vec<FloatingIpStatistics>;
+    /// How full each pool is.
+    fn pools(&self) -> Vec<PoolStatistics>;
     /// What a port's device says of itself.
     fn port_state(&self, port: PortId) -> Option<PortState>;
 }

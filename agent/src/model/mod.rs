@@ -21,7 +21,7 @@ use weft_proto::v1;
 pub use address_group::AddressGroup;
 pub use encode::Encoder;
 pub use error::FieldError;
-pub use nat::FloatingIp;
+pub use nat::{FloatingIp, NatPool};
 pub use network::{Network, Route, Subnet, Vrf};
 pub use next_hop::{Identifier, Member, NextHop, NextHopGroup};
 pub use policy::{Policy, PolicyRule, protocol_name, protocol_number};
@@ -49,12 +49,13 @@ pub enum Kind {
     Label = 8,
     Policy = 9,
     FloatingIp = 10,
+    NatPool = 11,
     AddressGroup = 13,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Vrf,
         Kind::Network,
         Kind::Port,
@@ -65,6 +66,7 @@ impl Kind {
         Kind::Label,
         Kind::Policy,
         Kind::FloatingIp,
+        Kind::NatPool,
         Kind::AddressGroup,
     ];
 
@@ -86,6 +88,7 @@ impl Kind {
             Kind::Label => "label",
             Kind::Policy => "policy",
             Kind::FloatingIp => "floating_ip",
+            Kind::NatPool => "nat_pool",
             Kind::AddressGroup => "address_group",
         }
     }
@@ -97,6 +100,7 @@ impl fmt::Display for Kind {
             Kind::NextHopGroup => "next hop group",
             Kind::TunnelEndpoint => "tunnel endpoint",
             Kind::FloatingIp => "floating IP",
+            Kind::NatPool => "NAT pool",
             Kind::AddressGroup => "address group",
             kind => kind.field(),
         })
@@ -164,6 +168,7 @@ pub enum Spec {
     /// Shared: it may be long.
     Policy(Arc<Policy>),
     FloatingIp(FloatingIp),
+    NatPool(NatPool),
     /// Shared: it may be long.
     AddressGroup(Arc<AddressGroup>),
 }
@@ -182,6 +187,7 @@ impl Spec {
             Spec::Label(_) => Kind::Label,
             Spec::Policy(_) => Kind::Policy,
             Spec::FloatingIp(_) => Kind::FloatingIp,
+            Spec::NatPool(_) => Kind::NatPool,
             Spec::AddressGroup(_) => Kind::AddressGroup,
         }
     }
@@ -200,6 +206,7 @@ impl Spec {
             Spec::Label(label) => Proto::Label(label.to_proto()),
             Spec::Policy(policy) => Proto::Policy(policy.to_proto()),
             Spec::FloatingIp(floating) => Proto::FloatingIp(floating.to_proto()),
+            Spec::NatPool(pool) => Proto::NatPool(pool.to_proto()),
             Spec::AddressGroup(group) => Proto::AddressGroup(group.to_proto()),
         }
     }
@@ -228,7 +235,7 @@ impl Object {
         let name = text::name(&At::root("name"), &object.name)?;
         let spec = object.spec.as_ref().ok_or_else(|| {
             let help = "fill in one of vrf, network, port, route, next_hop_group, tunnel_endpoint, vni, label, \
-                        policy, floating_ip, address_group";
+                        policy, floating_ip, nat_pool, address_group";
             At::root("spec").error("is missing", help)
         })?;
         use v1::object::Spec as Proto;
@@ -243,6 +250,7 @@ impl Object {
             Proto::Label(label) => Spec::Label(Label::from_proto(label)?),
             Proto::Policy(policy) => Spec::Policy(Arc::new(Policy::from_proto(policy)?)),
             Proto::FloatingIp(floating) => Spec::FloatingIp(FloatingIp::from_proto(floating)?),
+            Proto::NatPool(pool) => Spec::NatPool(NatPool::from_proto(pool)?),
             Proto::AddressGroup(group) => Spec::AddressGroup(Arc::new(AddressGroup::from_proto(group)?)),
         };
         Ok(Object {
@@ -270,6 +278,7 @@ pub fn key_of(object: &v1::Object) -> v1::Key {
         Some(Proto::Label(_)) => v1::Kind::Label,
         Some(Proto::Policy(_)) => v1::Kind::Policy,
         Some(Proto::FloatingIp(_)) => v1::Kind::FloatingIp,
+        Some(Proto::NatPool(_)) => v1::Kind::NatPool,
         Some(Proto::AddressGroup(_)) => v1::Kind::AddressGroup,
     };
     v1::Key {

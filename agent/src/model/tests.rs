@@ -619,6 +619,33 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
     };
     let spec = prop_oneof![
         a_policy().prop_map(Proto::Policy),
+        (
+            (
+                name(),
+                text(&["203.0.113.0/28", "10.0.0.0/8", "fd00::/64"]),
+                name()
+            ),
+            text(&["10.0.0.0/24", "10.0.0.0/20", "10.0.0.1/24"]),
+            (number(), number(), number(), any::<bool>()),
+        )
+            .prop_map(
+                |(
+                    (vrf, addresses, inside_vrf),
+                    sources,
+                    (first_port, last_port, block_size, deterministic),
+                )| {
+                    Proto::NatPool(v1::NatPool {
+                        vrf,
+                        addresses: vec![addresses],
+                        inside_vrf,
+                        sources: vec![sources],
+                        first_port,
+                        last_port,
+                        block_size,
+                        deterministic,
+                    })
+                }
+            ),
         (name(), address(), name(), address()).prop_map(|(vrf, address, port, inside_address)| {
             Proto::FloatingIp(v1::FloatingIp {
                 vrf,

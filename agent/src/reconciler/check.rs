@@ -36,9 +36,12 @@ impl Reconciler {
                         None => Ok(()),
                     }
                 }
-                Spec::Vrf(_) | Spec::Network(_) | Spec::Vni(_) | Spec::Label(_) | Spec::AddressGroup(_) => {
-                    Ok(())
-                }
+                Spec::Vrf(_)
+                | Spec::Network(_)
+                | Spec::Vni(_)
+                | Spec::Label(_)
+                | Spec::AddressGroup(_)
+                | Spec::NatPool(_) => Ok(()),
             },
         }
     }

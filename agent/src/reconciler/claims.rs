@@ -51,6 +51,13 @@ pub fn visit(name: &Name, spec: &Spec, mut visit: impl FnMut(Claim, &dyn Fn() ->
                 });
             }
         }
+        Spec::NatPool(pool) => {
+            for (index, prefix) in pool.addresses.iter().enumerate() {
+                visit(Claim::Prefix(pool.vrf.clone(), (*prefix).into()), &|| {
+                    format!("nat_pool.addresses[{index}]")
+                });
+            }
+        }
         Spec::FloatingIp(floating) => {
             let prefix = IpNet::from(floating.address);
             visit(Claim::Prefix(floating.vrf.clone(), prefix), &|| {

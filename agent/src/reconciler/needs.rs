@@ -75,8 +75,8 @@ impl Edges<'_> {
     }
 
     /// What the object names: for a port its VRF, its parent, the VRFs of its trunk and its policies; for a network and a
-    /// route the VRF and the next hop; for a floating IP the VRF and the port; for a group its members; for a policy the
-    /// address groups of its rules; for a VNI or label the target.
+    /// route the VRF and the next hop; for a floating IP the VRF and the port; for a pool its two VRFs; for a group its
+    /// members; for a policy the address groups of its rules; for a VNI or label the target.
     pub fn of_spec(&mut self, spec: &Spec) -> Needs {
         let target = |edges: &mut Self, target: &Target| match target {
             Target::Vrf(vrf) => smallvec![edges.hard(Kind::Vrf, vrf)],
@@ -90,6 +90,12 @@ impl Edges<'_> {
             }
             Spec::Network(network) => {
                 smallvec![self.hard(Kind::Vrf, &network.vrf), self.hop(&NextHop::Receive)]
+            }
+            Spec::NatPool(pool) => {
+                smallvec![
+                    self.hard(Kind::Vrf, &pool.vrf),
+                    self.hard(Kind::Vrf, &pool.inside_vrf)
+                ]
             }
             Spec::FloatingIp(floating) => {
                 smallvec![
@@ -155,7 +161,7 @@ pub fn rank(graph: &Graph, id: NodeId) -> usize {
             }
             Kind::Port => 3,
             Kind::NextHopGroup => 6,
-            Kind::Network | Kind::Route | Kind::Vni | Kind::Label | Kind::FloatingIp => 7,
+            Kind::Network | Kind::Route | Kind::Vni | Kind::Label | Kind::FloatingIp | Kind::NatPool => 7,
         },
         Identity::PolicySet(_) => 2,
         Identity::Hop(_) => 5,

@@ -1,4 +1,5 @@
-//! Hands out the numbers by which the data plane knows VRFs, ports, next hops, policies, address groups and floating IPs.
+//! Hands out the numbers by which the data plane knows VRFs, ports, next hops, policies, address groups, floating
+//! IPs and pools.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -13,7 +14,7 @@ pub enum Space {
     Hop,
     /// Policies, and what they are together.
     Policy,
-    /// Floating IPs.
+    /// Floating IPs and pools.
     Nat,
     /// Address groups.
     AddressGroup,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 use weft_dataplane::change::{
-    DeviceSpec, Encapsulation as Header, FloatingIpSpec, MemberSpec, NextHopSpec, PortPolicy, PortSpec,
-    TunnelTarget, VrfSpec,
+    DeviceSpec, Encapsulation as Header, FloatingIpSpec, MemberSpec, NextHopSpec, PoolSpec, PortPolicy,
+    PortSpec, TunnelTarget, VrfSpec,
 };
 use weft_packet::Label;
 use weft_table::{
@@ -99,6 +99,19 @@ fn of_object(graph: &Graph, node: &Node, name: &str, spec: &Spec) -> Option<Outp
         Spec::Route(route) => {
             let (vrf, hop) = (vrf_at(graph, node, 0)?, hop_at(graph, node, 1)?);
             smallvec![(Resource::Route(vrf, route.prefix), Value::Route(hop))]
+        }
+        Spec::NatPool(pool) => {
+            let spec = PoolSpec {
+                vrf: vrf_at(graph, node, 0)?,
+                inside_vrf: vrf_at(graph, node, 1)?,
+                sources: pool.sources.clone(),
+                addresses: pool.addresses.clone(),
+                ports: pool.ports.clone(),
+                block_size: pool.block_size,
+                deterministic: pool.deterministic,
+            };
+            let number = NatId(node.number?);
+            smallvec![(Resource::Pool(number), Value::Pool(Box::new(spec)))]
         }
         Spec::FloatingIp(floating) => {
             let port = &graph[node.needs.get(1)?.node];

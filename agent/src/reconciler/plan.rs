@@ -8,7 +8,7 @@ use std::{borrow::Cow, net::IpAddr, path::PathBuf, sync::Arc};
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 use weft_dataplane::change::{
-    Change, DeviceSpec, FloatingIpSpec, NextHopSpec, PortSpec, TunnelTarget, VrfSpec,
+    Change, DeviceSpec, FloatingIpSpec, NextHopSpec, PoolSpec, PortSpec, TunnelTarget, VrfSpec,
 };
 use weft_packet::{Label, VlanId, Vni};
 use weft_table::{
@@ -31,6 +31,7 @@ pub enum Resource {
     Label(Label),
     Policy(PolicyId),
     FloatingIp(NatId),
+    Pool(NatId),
     AddressGroup(AddressGroupId),
 }
 
@@ -46,6 +47,7 @@ pub enum Value {
     Target(TunnelTarget),
     Policy(Arc<RuleSet>),
     FloatingIp(FloatingIpSpec),
+    Pool(Box<PoolSpec>),
     AddressGroup(Arc<AddressGroup>),
 }
 
@@ -86,6 +88,7 @@ impl Step {
             (Resource::Label(label), Some(Value::Target(target))) => Change::SetLabel(label, *target),
             (Resource::Policy(id), Some(Value::Policy(rules))) => Change::SetPolicy(id, rules.clone()),
             (Resource::FloatingIp(id), Some(Value::FloatingIp(spec))) => Change::SetFloatingIp(id, *spec),
+            (Resource::Pool(id), Some(Value::Pool(spec))) => Change::SetPool(id, (**spec).clone()),
             (Resource::AddressGroup(id), Some(Value::AddressGroup(group))) => {
                 Change::SetAddressGroup(id, group.clone())
             }
@@ -98,6 +101,7 @@ impl Step {
             (Resource::Label(label), _) => Change::RemoveLabel(label),
             (Resource::Policy(id), _) => Change::RemovePolicy(id),
             (Resource::FloatingIp(id), _) => Change::RemoveFloatingIp(id),
+            (Resource::Pool(id), _) => Change::RemovePool(id),
             (Resource::AddressGroup(id), _) => Change::RemoveAddressGroup(id),
             (Resource::Endpoint(address), None) => Change::RemoveEndpoint(address),
         }
@@ -165,11 +169,15 @@ pub fn plan(installed: &Installed, touched: &HashMap<Resource, Wanted>) -> Vec<S
         if wanted.value.as_ref() == old || stays {
             continue;
         }
-        // What a changed floating IP gives up may be another's in the same batch.
-        if matches!(
-            (resource, &wanted.value, old),
-            (Resource::FloatingIp(_), Some(_), Some(_))
-        ) {
+        // What a changed floating IP or pool gives up may be another's in the same batch.
+        let gives_up = match (&wanted.value, old) {
+            (Some(Value::FloatingIp(_)), Some(_)) => true,
+            (Some(Value::Pool(new)), Some(Value::Pool(old))) => {
+                (new.vrf, &new.addresses) != (old.vrf, &old.addresses)
+            }
+            _ => false,
+        };
+        if gives_up {
             steps.push(Step {
                 order: Order::RemoveUsers,
                 resource: *resource,
@@ -208,6 +216,7 @@ pub(super) enum Order {
     SetNextHop,
     SetGroup,
     SetRoute,
+    SetPool,
     SetFloatingIp,
     SetTarget,
     RemoveGroup,
@@ -225,10 +234,10 @@ fn order(resource: &Resource, value: Option<&Value>, old: Option<&Value>) -> Ord
         |value: &Value| matches!(value, Value::NextHop(spec) if matches!(**spec, NextHopSpec::Group(_)));
     let subinterface = |value: &Value| matches!(value, Value::Port(spec) if is_subinterface(spec));
     match (resource, value) {
-        (Resource::Vni(_) | Resource::Label(_) | Resource::Route(..) | Resource::FloatingIp(_), None) => {
-            Order::RemoveUsers
-        }
+        (Resource::Vni(_) | Resource::Label(_) | Resource::Route(..), None)
+        | (Resource::FloatingIp(_) | Resource::Pool(_), None) => Order::RemoveUsers,
         (Resource::FloatingIp(_), Some(_)) => Order::SetFloatingIp,
+        (Resource::Pool(_), Some(_)) => Order::SetPool,
         (Resource::Vrf(_), Some(_)) => Order::SetVrf,
         (Resource::Policy(_), Some(_)) => Order::SetPolicy,
         (Resource::AddressGroup(_), Some(_)) => Order::SetAddressGroup,

@@ -35,7 +35,7 @@ fn space_of(kind: Kind) -> Option<Space> {
         Kind::Vrf => Some(Space::Vrf),
         Kind::Port => Some(Space::Port),
         Kind::NextHopGroup => Some(Space::Hop),
-        Kind::FloatingIp => Some(Space::Nat),
+        Kind::FloatingIp | Kind::NatPool => Some(Space::Nat),
         Kind::AddressGroup => Some(Space::AddressGroup),
         _ => None,
     }

@@ -266,8 +266,11 @@ impl Weft for Api {
         &self,
         _request: Request<v1::GetNatStatsRequest>,
     ) -> Result<Response<v1::GetNatStatsResponse>, Status> {
-        let floating_ips = self.engine(|engine| engine.floating_ips()).await?;
-        Ok(Response::new(stats::nat(&floating_ips, &self.writer.names())))
+        let (floating_ips, pools) = self
+            .engine(|engine| (engine.floating_ips(), engine.pools()))
+            .await?;
+        let names = self.writer.names();
+        Ok(Response::new(stats::nat(&floating_ips, &pools, &names)))
     }
 }
 

@@ -113,6 +113,7 @@ fn gone(key: &Key) -> v1::Object {
         Kind::Label => Proto::Label(Default::default()),
         Kind::Policy => Proto::Policy(Default::default()),
         Kind::FloatingIp => Proto::FloatingIp(Default::default()),
+        Kind::NatPool => Proto::NatPool(Default::default()),
         Kind::AddressGroup => Proto::AddressGroup(Default::default()),
     };
     v1::Object {

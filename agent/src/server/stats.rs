@@ -1,10 +1,10 @@
 //! Statistics in the API's form.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use weft_dataplane::{
     drops::Reason,
-    view::{FloatingIpStatistics, Statistics},
+    view::{FloatingIpStatistics, PoolStatistics, Statistics},
 };
 use weft_proto::v1;
 use weft_table::{PolicyId, policy::Direction};
@@ -130,16 +130,41 @@ pub fn policies(policies: Policies, hits: &[(PolicyId, Vec<u64>)]) -> v1::GetPol
     }
 }
 
-/// How many sessions each floating IP translated. One that the names do not know is gone again.
-pub fn nat(floating_ips: &[FloatingIpStatistics], names: &Names) -> v1::GetNatStatsResponse {
+/// How many sessions each floating IP and pool translated. What the names do not know is gone again.
+pub fn nat(
+    floating_ips: &[FloatingIpStatistics],
+    pools: &[PoolStatistics],
+    names: &Names,
+) -> v1::GetNatStatsResponse {
     let stats = |statistics: &FloatingIpStatistics| {
         Some(v1::FloatingIpStats {
-            name: names.floating_ips.get(&statistics.id)?.to_string(),
+            name: names.nat.get(&statistics.id)?.to_string(),
             sessions_from_inside: statistics.from_inside,
             sessions_from_outside: statistics.from_outside,
         })
     };
     let mut floating_ips: Vec<_> = floating_ips.iter().filter_map(stats).collect();
     floating_ips.sort_by(|a, b| a.name.cmp(&b.name));
-    v1::GetNatStatsResponse { floating_ips }
+    let block = |block: &weft_table::nat::Block| v1::NatBlock {
+        address: Ipv4Addr::from(block.address).to_string(),
+        first_port: u32::from(block.first_port),
+        holder: Ipv4Addr::from(block.holder.address).to_string(),
+        worker: u32::from(block.holder.worker),
+        sessions: block.sessions,
+    };
+    let stats = |statistics: &PoolStatistics| {
+        Some(v1::NatPoolStats {
+            name: names.nat.get(&statistics.id)?.to_string(),
+            blocks: statistics.blocks,
+            sessions: statistics.sessions,
+            held: statistics.held_count,
+            holders: statistics.held.iter().map(block).collect(),
+        })
+    };
+    let mut nat_pools: Vec<_> = pools.iter().filter_map(stats).collect();
+    nat_pools.sort_by(|a, b| a.name.cmp(&b.name));
+    v1::GetNatStatsResponse {
+        floating_ips,
+        nat_pools,
+    }
 }

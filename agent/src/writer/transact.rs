@@ -525,7 +525,7 @@ fn refused_or_not_tried(error: Option<FieldError>) -> Verdict {
 /// Kinds in the order in which they can be removed.
 fn removal_order(kind: Kind) -> u8 {
     match kind {
-        Kind::Route | Kind::Network | Kind::Vni | Kind::Label | Kind::FloatingIp => 0,
+        Kind::Route | Kind::Network | Kind::Vni | Kind::Label | Kind::FloatingIp | Kind::NatPool => 0,
         Kind::NextHopGroup => 1,
         Kind::TunnelEndpoint => 2,
         Kind::Port => 3,

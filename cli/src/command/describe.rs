@@ -10,7 +10,7 @@ use crate::{
     kind::KindInfo,
     manifest,
     print::{
-        Column, Table, objects, policies,
+        Column, Table, nat, objects, policies,
         units::{bytes, exact},
     },
     terminal::Terminal,
@@ -50,6 +50,7 @@ pub(super) async fn run(
             Some(Spec::Port(_)) => port(client, object, &stats, terminal).await?,
             Some(Spec::Vrf(_)) => vrf(client, object, terminal).await?,
             Some(Spec::FloatingIp(_)) => floating_ip(client, object, terminal).await?,
+            Some(Spec::NatPool(spec)) => pool(client, object, spec, terminal).await?,
             Some(Spec::Policy(spec)) => policy(client, object, spec, terminal).await?,
             _ => users(client, info, object, terminal).await?,
         }
@@ -215,6 +216,26 @@ async fn floating_ip(
         "  From outside:  {}",
         exact(stats.sessions_from_outside)
     ))
+}
+
+/// Who has which ports of a pool.
+async fn pool(
+    client: &Client,
+    object: &v1::Object,
+    pool: &v1::NatPool,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), CliError> {
+    let stats = get::pool_stats(client).await?;
+    let Some(stats) = stats.get(&object.name) else {
+        return Ok(());
+    };
+    terminal.line(&format!("Sessions:    {}", exact(stats.sessions)))?;
+    terminal.line(&format!(
+        "Blocks:      {} of {} held",
+        exact(stats.held),
+        exact(stats.blocks)
+    ))?;
+    print_below(&nat::blocks(&stats.holders, pool.block_size), terminal)
 }
 
 /// What is in a VRF or leads to it.

@@ -21,7 +21,7 @@ pub struct PortRow {
     pub drops: String,
 }
 
-/// A table of objects of one kind (not ports, policies and floating IPs, which carry counters: see [`ports`],
+/// A table of objects of one kind (not ports, policies, floating IPs and pools, which carry counters: see [`ports`],
 /// [`policies`](super::policies) and [`nat`](super::nat)).
 pub fn table(info: &KindInfo, objects: &[v1::Object]) -> Table {
     use Column::{Number, Text};
@@ -34,7 +34,11 @@ pub fn table(info: &KindInfo, objects: &[v1::Object]) -> Table {
         v1::Kind::Vni => &[Number("VNI"), Text("TARGET")],
         v1::Kind::Label => &[Number("LABEL"), Text("TARGET")],
         v1::Kind::AddressGroup => &[Number("MEMBERS"), Text("ADDRESSES")],
-        v1::Kind::Port | v1::Kind::Policy | v1::Kind::FloatingIp | v1::Kind::Unspecified => &[],
+        v1::Kind::Port
+        | v1::Kind::Policy
+        | v1::Kind::FloatingIp
+        | v1::Kind::NatPool
+        | v1::Kind::Unspecified => &[],
     };
     let mut table = Table::new(
         [Text("NAME")]
@@ -246,6 +250,11 @@ fn cells(object: &v1::Object) -> Vec<String> {
             format!("port {}", floating.port),
             floating.inside_address.clone(),
         ],
+        Some(Spec::NatPool(pool)) => vec![
+            pool.vrf.clone(),
+            pool.addresses.join(", "),
+            format!("for {} of {}", pool.sources.join(", "), pool.inside_vrf),
+        ],
         Some(Spec::AddressGroup(group)) => vec![group.members.len().to_string(), first_of(&group.members)],
         Some(Spec::Port(_)) | None => Vec::new(),
     }
@@ -283,6 +292,7 @@ pub fn vrf_of(object: &v1::Object) -> Option<&str> {
         Spec::Port(port) => Some(&port.vrf),
         Spec::Route(route) => Some(&route.vrf),
         Spec::FloatingIp(floating) => Some(&floating.vrf),
+        Spec::NatPool(pool) => Some(&pool.vrf),
         Spec::Vni(v1::Vni { target, .. }) | Spec::Label(v1::Label { target, .. }) => {
             match target.as_ref()?.to.as_ref()? {
                 tunnel_target::To::Vrf(vrf) => Some(vrf),

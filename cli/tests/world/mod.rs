@@ -33,6 +33,7 @@ pub struct Answers {
     pub states: Vec<v1::PortState>,
     pub policies: Vec<v1::PolicyStats>,
     pub floating_ips: Vec<v1::FloatingIpStats>,
+    pub nat_pools: Vec<v1::NatPoolStats>,
     pub flows: Vec<Vec<v1::Flow>>,
     pub events: Vec<v1::WatchEvent>,
     /// None: every object is created and active.
@@ -265,6 +266,7 @@ impl Weft for MadeUpWeftd {
         self.answers(|answers| {
             Ok(v1::GetNatStatsResponse {
                 floating_ips: answers.floating_ips.clone(),
+                nat_pools: answers.nat_pools.clone(),
             })
         })
         .await

@@ -180,6 +180,34 @@ pub fn floating_ip() -> (v1::Object, v1::FloatingIpStats) {
     (object("vm-7-public", Spec::FloatingIp(floating)), stats)
 }
 
+/// A pool, and who has which ports of it.
+pub fn nat_pool() -> (v1::Object, v1::NatPoolStats) {
+    let pool = v1::NatPool {
+        vrf: "public".to_owned(),
+        addresses: vec!["203.0.113.64/30".to_owned()],
+        inside_vrf: "red".to_owned(),
+        sources: vec!["10.0.0.0/8".to_owned()],
+        first_port: 1024,
+        last_port: 65535,
+        block_size: 64,
+        deterministic: false,
+    };
+    let stats = v1::NatPoolStats {
+        name: "shared".to_owned(),
+        blocks: 4032,
+        sessions: 9,
+        held: 1,
+        holders: vec![v1::NatBlock {
+            address: "203.0.113.65".to_owned(),
+            first_port: 2048,
+            holder: "10.0.0.7".to_owned(),
+            worker: 1,
+            sessions: 9,
+        }],
+    };
+    (object("shared", Spec::NatPool(pool)), stats)
+}
+
 fn example_objects() -> Vec<v1::Object> {
     let endpoint = |remote: &str, encapsulation: v1::Encapsulation| {
         Spec::TunnelEndpoint(v1::TunnelEndpoint {

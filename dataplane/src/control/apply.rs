@@ -13,7 +13,7 @@ use super::{
 use crate::{
     change::{Change, NextHopSpec, PortSpec, TunnelTarget, VrfSpec},
     port::OpenContext,
-    snapshot::{FloatingIp, HopId, Policy, Route},
+    snapshot::{FloatingIp, HopId, Policy, Pool, Route},
 };
 
 /// How to take back one step.
@@ -27,6 +27,7 @@ enum Undo {
     Endpoint(IpAddr, bool),
     Policy(PolicyId, Option<Arc<Policy>>),
     FloatingIp(NatId, Option<Arc<FloatingIp>>),
+    Pool(NatId, Option<Arc<Pool>>),
     AddressGroup(AddressGroupId, Option<Arc<AddressGroup>>),
 }
 
@@ -144,6 +145,8 @@ impl State {
             Change::SetPolicy(id, rules) => Ok(Undo::Policy(id, self.set_policy(id, rules)?)),
             Change::RemovePolicy(id) => Ok(Undo::Policy(id, self.remove_policy(id)?)),
             Change::SetFloatingIp(id, spec) => Ok(Undo::FloatingIp(id, self.set_floating_ip(id, spec)?)),
+            Change::SetPool(id, spec) => Ok(Undo::Pool(id, self.set_pool(id, spec)?)),
+            Change::RemovePool(id) => Ok(Undo::Pool(id, self.remove_pool(id)?)),
             Change::RemoveFloatingIp(id) => Ok(Undo::FloatingIp(id, self.remove_floating_ip(id)?)),
             Change::SetAddressGroup(id, group) => {
                 Ok(Undo::AddressGroup(id, self.set_address_group(id, group)?))
@@ -164,6 +167,7 @@ impl State {
             Undo::Endpoint(remote, configured) => _ = self.put_endpoint(remote, configured),
             Undo::Policy(id, previous) => drop(self.put_policy(id, previous)),
             // Its route was there before.
+            Undo::Pool(id, previous) => drop(self.put_pool(id, previous)),
             Undo::FloatingIp(id, previous) => drop(self.put_floating_ip(id, previous)),
             Undo::AddressGroup(id, previous) => drop(self.put_address_group(id, previous)),
         }

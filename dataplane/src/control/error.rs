@@ -105,9 +105,13 @@ pub enum Reason {
     UnknownFloatingIp(NatId),
     #[error("floating IP number {0} is beyond the most")]
     NatRange(NatId),
-    #[error("{1} in VRF {0} has a route already; it can't be a floating IP")]
+    #[error("{1} in VRF {0} has a route already; it can't be translated")]
     FloatingRoute(VrfId, IpNet),
-    #[error("{1} in VRF {0} is floating IP {2}; it can't have another route")]
+    #[error("pool {0} does not exist")]
+    UnknownPool(NatId),
+    #[error("{0} belongs to pool {1}; it can't be a floating IP")]
+    FloatingInPool(IpAddr, NatId),
+    #[error("{1} in VRF {0} is that of floating IP or pool {2}; it can't have another route")]
     RouteFloating(VrfId, IpNet, NatId),
     #[error("floating IP {0} and inside address {1} are of different families")]
     FloatingFamilies(IpAddr, IpAddr),

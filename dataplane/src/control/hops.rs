@@ -78,7 +78,7 @@ impl State {
     }
 
     /// Routes that lead to one of these next hops have changed.
-    fn mark_routes(&mut self, moved: &HashSet<NextHopId>) {
+    pub(super) fn mark_routes(&mut self, moved: &HashSet<NextHopId>) {
         let leads_there = |(index, route): (usize, &Route)| match route.next_hop.kind() {
             HopKind::Table(id) if moved.contains(&id) => Some(RouteId(index as u32)),
             _ => None,

@@ -1,17 +1,20 @@
-//! Floating IPs: each is a route of its VRF, and an address that its port's packets come from.
+//! Floating IPs and pools.
+//!
+//! A floating IP is a route of its VRF, and an address that its port's packets come from.
 //!
 //! Sessions that come to the address depend on its route. Those that the port opens depend on the port: what they come
 //! from is looked up anew when one of the port's floating IPs comes, goes or changes.
 
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use ipnet::IpNet;
-use weft_table::{NatId, PortId, VrfId};
+use weft_table::{NatId, NextHopId, PortId, VrfId};
 
 use super::{ChangeError, state::State};
 use crate::{
-    change::FloatingIpSpec,
-    snapshot::{FloatingIp, HopId, HopKind, PortNat},
+    change::{FloatingIpSpec, PoolSpec},
+    snapshot::{FloatingIp, HopId, HopKind, NextHop, Pool, PortNat},
 };
 
 /// Floating IPs are numbered below this.
@@ -41,6 +44,16 @@ impl State {
         let route = vrf.get(prefix).and_then(|route| self.draft.route(route));
         if route.is_some_and(|route| route.next_hop != HopId::floating_ip(id)) {
             return Err(ChangeError::FloatingRoute(spec.vrf, prefix));
+        }
+        let in_pool = |pool: &&Arc<Pool>| {
+            let prefixes = &pool.spec.addresses;
+            pool.spec.vrf == spec.vrf
+                && prefixes
+                    .iter()
+                    .any(|pool| IpNet::V4(*pool).contains(&spec.address))
+        };
+        if let Some(pool) = self.draft.pools.iter().find(in_pool) {
+            return Err(ChangeError::FloatingInPool(spec.address, pool.id));
         }
         let known = self.draft.floating_ip(id).map(|known| Arc::clone(&known.opened));
         let floating = FloatingIp::new(id, spec, known, usize::from(self.workers));
@@ -78,6 +91,83 @@ impl State {
         Ok(previous)
     }
 
+    /// Adds or replaces a pool; the previous one.
+    pub fn set_pool(&mut self, id: NatId, spec: PoolSpec) -> Result<Option<Arc<Pool>>, ChangeError> {
+        if id.0 >= NATS {
+            return Err(ChangeError::NatRange(id));
+        }
+        for vrf in [spec.vrf, spec.inside_vrf] {
+            if !self.vrfs.contains_key(&vrf) {
+                return Err(ChangeError::UnknownVrf(vrf));
+            }
+        }
+        for prefix in &spec.addresses {
+            let route = self
+                .vrfs
+                .get(&spec.vrf)
+                .and_then(|entry| entry.get(IpNet::V4(*prefix)));
+            let route = route.and_then(|route| self.draft.route(route));
+            if route.is_some_and(|route| route.next_hop != HopId::pool(id)) {
+                return Err(ChangeError::FloatingRoute(spec.vrf, IpNet::V4(*prefix)));
+            }
+            let floating = self
+                .draft
+                .floating_ips
+                .iter()
+                .filter_map(|(_, floating)| floating.as_deref());
+            let inside = |floating: &&FloatingIp| {
+                floating.spec.vrf == spec.vrf && IpNet::V4(*prefix).contains(&floating.spec.address)
+            };
+            if let Some(floating) = { floating }.find(inside) {
+                return Err(ChangeError::FloatingInPool(floating.spec.address, id));
+            }
+        }
+        let pool = Pool::new(id, spec, self.draft.pool(id));
+        self.put_pool(id, Some(Arc::new(pool)))
+    }
+
+    /// Removes a pool.
+    pub fn remove_pool(&mut self, id: NatId) -> Result<Option<Arc<Pool>>, ChangeError> {
+        match self.draft.pool(id) {
+            None => Err(ChangeError::UnknownPool(id)),
+            Some(_) => self.put_pool(id, None),
+        }
+    }
+
+    /// Sets or removes a pool; the previous one. Sessions that routes lead into its VRF are decided anew.
+    pub fn put_pool(&mut self, id: NatId, pool: Option<Arc<Pool>>) -> Result<Option<Arc<Pool>>, ChangeError> {
+        let previous = self.draft.pools.iter().find(|known| known.id == id).cloned();
+        for (pool, hop) in [(&previous, None), (&pool, Some(HopId::pool(id)))] {
+            let Some(pool) = pool else { continue };
+            for prefix in &pool.spec.addresses {
+                self.put_route(pool.spec.vrf, IpNet::V4(*prefix), hop)?;
+            }
+            let step = if hop.is_some() { 1 } else { -1 };
+            self.count_vrf(pool.spec.vrf, step);
+            self.count_vrf(pool.spec.inside_vrf, step);
+            let leads_there = |hop: &NextHop| matches!(hop, NextHop::Vrf(vrf) if *vrf == pool.spec.vrf);
+            let hops = self.draft.next_hops.iter();
+            let hops = hops.filter(|(_, hop)| hop.as_deref().is_some_and(leads_there));
+            let mut hops: HashSet<_> = hops.map(|(index, _)| NextHopId(index as u32)).collect();
+            let groups = self
+                .draft
+                .next_hops
+                .iter()
+                .filter(|(_, hop)| match hop.as_deref() {
+                    Some(NextHop::Group(group)) => hops.iter().any(|hop| group.contains(*hop)),
+                    _ => false,
+                });
+            let groups: Vec<_> = groups.map(|(index, _)| NextHopId(index as u32)).collect();
+            hops.extend(groups);
+            self.mark_routes(&hops);
+        }
+        let others = self.draft.pools.iter().filter(|known| known.id != id).cloned();
+        let mut pools: Vec<_> = others.chain(pool).collect();
+        pools.sort_by_key(|pool| pool.id);
+        self.draft.pools = Arc::new(pools);
+        Ok(previous)
+    }
+
     /// Routes are not to take a floating IP's place.
     pub fn check_not_floating(&self, vrf: VrfId, prefix: IpNet) -> Result<(), ChangeError> {
         let route = self.vrfs.get(&vrf).and_then(|entry| entry.get(prefix));
@@ -85,7 +175,9 @@ impl State {
             .and_then(|route| self.draft.route(route))
             .map(|route| route.next_hop.kind())
         {
-            Some(HopKind::FloatingIp(id)) => Err(ChangeError::RouteFloating(vrf, prefix, id)),
+            Some(HopKind::FloatingIp(id) | HopKind::Pool(id)) => {
+                Err(ChangeError::RouteFloating(vrf, prefix, id))
+            }
             _ => Ok(()),
         }
     }

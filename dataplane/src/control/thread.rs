@@ -29,8 +29,8 @@ use crate::{
     dpdk::{Eal, EalConfig, Mempool, clock, lcore::Running},
     port::OpenContext,
     shared::{PUNT_RING, Punt, Shared, WorkerShared},
-    snapshot::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, Snapshot},
-    view::{FloatingIpStatistics, FlowFilter, FlowRecord, PortState, Statistics},
+    snapshot::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, Pool, Snapshot},
+    view::{FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, Statistics},
     worker::Worker,
 };
 
@@ -43,6 +43,9 @@ const LINK_TICK: Duration = Duration::from_millis(100);
 /// A worker that has not come round for so long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
+/// Blocks of a pool that are listed with their holders.
+const BLOCKS_SHOWN: usize = 10_000;
+
 enum Command {
     Apply(Vec<Change>, Sender<Result<Applied, Refused>>),
     Statistics(Sender<Statistics>),
@@ -50,6 +53,7 @@ enum Command {
     PortState(PortId, Sender<Option<PortState>>),
     PolicyHits(Sender<Vec<(PolicyId, Vec<u64>)>>),
     FloatingIps(Sender<Vec<FloatingIpStatistics>>),
+    Pools(Sender<Vec<PoolStatistics>>),
     Stop,
 }
 
@@ -93,6 +97,11 @@ impl Handle {
     /// How many sessions each floating IP translated.
     pub fn floating_ips(&self) -> Vec<FloatingIpStatistics> {
         self.ask(Command::FloatingIps).unwrap_or_default()
+    }
+
+    /// How full the pools are.
+    pub fn pools(&self) -> Vec<PoolStatistics> {
+        self.ask(Command::Pools).unwrap_or_default()
     }
 
     /// None: the control thread is gone.
@@ -225,6 +234,7 @@ impl Control {
                 Ok(Command::PortState(port, reply)) => _ = reply.send(self.port_state(port)),
                 Ok(Command::PolicyHits(reply)) => _ = reply.send(self.policy_hits()),
                 Ok(Command::FloatingIps(reply)) => _ = reply.send(self.floating_ips()),
+                Ok(Command::Pools(reply)) => _ = reply.send(self.pools()),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -407,6 +417,17 @@ impl Control {
             })
         };
         all.filter_map(statistics).collect()
+    }
+
+    fn pools(&self) -> Vec<PoolStatistics> {
+        let statistics = |pool: &Arc<Pool>| PoolStatistics {
+            id: pool.id,
+            blocks: pool.blocks.len() as u64,
+            held_count: pool.blocks.held_count() as u64,
+            held: pool.blocks.held().take(BLOCKS_SHOWN).collect(),
+            sessions: pool.blocks.sessions(),
+        };
+        self.state.draft.pools.iter().map(statistics).collect()
     }
 
     /// Workers first, then ports, then DPDK: what is used outlives who uses it.

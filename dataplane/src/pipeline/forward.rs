@@ -60,8 +60,21 @@ pub struct Question<A> {
     pub hash: u32,
     /// The hop of a session that should stay with its group's member.
     pub current: Option<HopId>,
-    /// By which port who opens a session sends, and as whom.
-    pub opener: Option<(PortId, A)>,
+    /// Who opens a session.
+    pub opener: Option<Opener<A>>,
+    /// Whom answers to a pool's address are for: VRF, address and port of who opened their session.
+    pub answers: Option<(VrfId, A, u16)>,
+}
+
+/// Who opens a session.
+#[derive(Clone, Copy)]
+pub struct Opener<A> {
+    /// By which port of this host.
+    pub port: Option<PortId>,
+    /// From which VRF.
+    pub vrf: VrfId,
+    /// As whom.
+    pub source: A,
 }
 
 impl<A> Question<A> {
@@ -73,6 +86,7 @@ impl<A> Question<A> {
             hash,
             current: None,
             opener: None,
+            answers: None,
         }
     }
 }
@@ -239,22 +253,31 @@ fn one<F: Family>(
     let lane = F::lane(burst);
     let (key, found) = (lane.keys[position], lane.found[position]);
     let packet = burst.packets[usize::from(lane.packets[position])];
-    let opener = || Some((ingress_port(packet.ingress)?, F::source(&key)));
+    let opener = || Opener {
+        port: ingress_port(packet.ingress),
+        vrf: F::vrf(&key),
+        source: F::source(&key),
+    };
     let session = F::table(context.shared).get(found);
     let mut question = Question {
         current: session.and_then(|session| flow::hop_of(session.action())),
-        opener: if start.opens { opener() } else { None },
+        opener: start.opens.then(opener),
+        answers: nat::answered::<F>(context, found),
         ..Question::new(start.vrf, F::destination(&key), packet.hash)
     };
     let mut decision = decide_from::<F>(context, &question, route);
     if let Ok(decision) = &mut decision {
         decision.translate_source(start.source);
+        nat::keep::<F>(context, &key, found, decision);
     }
     let translates = |decision: &Decision| decision.hop.is_translated();
     let was_translated =
         found.is_some() && nat::leaving::<F>(context, &key, found, Translators::default()) != key;
-    if !was_translated && !decision.as_ref().is_ok_and(translates) || found.is_none() {
+    if !was_translated && !decision.as_ref().is_ok_and(translates) {
         return decision;
+    }
+    if found.is_none() {
+        return decision.and_then(|decision| nat::place::<F>(context, &key, decision));
     }
     let agrees = |decision: &Decision| nat::agrees::<F>(context, &key, found, decision.by);
     if decision.as_ref().is_ok_and(agrees) {
@@ -264,24 +287,24 @@ fn one<F: Family>(
         return Err(Reason::RedecisionBudget);
     }
     if start.opens {
-        return decision;
+        return decision.and_then(|decision| nat::place::<F>(context, &key, decision));
     }
     question = Question {
-        opener: opener(),
+        opener: Some(opener()),
         ..Question::new(F::vrf(&key), F::destination(&key), packet.hash)
     };
     let route = context
         .snapshot
         .vrf(question.vrf)
         .map_or(NO_ROUTE, |table| route_in::<F>(table, question.destination));
-    decide_from::<F>(context, &question, route)
+    let decision = decide_from::<F>(context, &question, route)?;
+    nat::place::<F>(context, &key, decision)
 }
 
 /// Ends the session of a packet, which has none then. False: another worker holds it.
 fn end<F: Family>(burst: &mut Burst, context: &mut Context<'_>, position: usize) -> bool {
     let found = std::mem::replace(&mut F::lane(burst).found[position], DirectionIndex::NONE);
-    let table = F::table(context.shared);
-    table.remove(&mut F::learner(context.flows).flows, found.session()) != Removed::Busy
+    nat::end::<F>(context, found.session()) != Removed::Busy
 }
 
 /// What the packet's session says, if nothing but a policy has changed since.
@@ -362,7 +385,7 @@ pub fn decide_from<F: Family>(
     mut route: RouteId,
 ) -> Result<Decision, Reason> {
     let snapshot = context.snapshot;
-    let (mut vrf, destination) = (question.vrf, question.destination);
+    let (mut vrf, mut destination) = (question.vrf, question.destination);
     let mut routes = [NO_OBJECT; 1 + FURTHER];
     let mut by = Translators::default();
     for depth in 0..=LEAKS {
@@ -405,13 +428,23 @@ pub fn decide_from<F: Family>(
                     by,
                 });
             }
+            Way::Pooled(id) => {
+                let (inside_vrf, address, port) = question.answers.ok_or(Reason::NatNoSession)?;
+                by.destination = Some(id);
+                by.inside = nat::place_of(F::address(address), port);
+                (vrf, destination) = (inside_vrf, address);
+                route = snapshot
+                    .vrf(vrf)
+                    .map_or(NO_ROUTE, |table| route_in::<F>(table, destination));
+            }
             Way::LeadsTo(next) => {
                 vrf = next;
                 route = snapshot
                     .vrf(vrf)
                     .map_or(NO_ROUTE, |table| route_in::<F>(table, destination));
-                if let (None, Some((port, source))) = (by.source, question.opener) {
-                    by.source = nat::of_source(snapshot, port, vrf, F::address(source));
+                if let (None, Some(opener)) = (by.source, question.opener) {
+                    by.source =
+                        nat::of_source(snapshot, opener.port, opener.vrf, vrf, F::address(opener.source));
                 }
             }
         }
@@ -424,6 +457,8 @@ enum Way {
     Ends(HopId, Option<PortId>),
     /// At the port that has this floating IP.
     Translated(PortId, NatId),
+    /// Back to who opened a session from this pool.
+    Pooled(NatId),
     LeadsTo(VrfId),
 }
 
@@ -453,6 +488,7 @@ fn terminal<F: Family>(
             _ => Ok(Way::Ends(hop, Some(port.id))),
         },
         Hop::FloatingIp(floating) => Ok(Way::Translated(floating.spec.port, floating.id)),
+        Hop::Pool(pool) => Ok(Way::Pooled(pool.id)),
         Hop::Table(entry) => match entry {
             NextHop::Port { port, .. } => Ok(Way::Ends(hop, Some(*port))),
             NextHop::Tunnel { .. } => Ok(Way::Ends(hop, None)),

@@ -43,6 +43,9 @@ impl<K: Key> Learner<K> {
     }
 }
 
+/// Ports of a pool that are tried when the first is taken after all.
+const RETRIES: usize = 4;
+
 /// A session to be: of which candidate, and from where its answers will come.
 #[derive(Clone, Copy)]
 struct Opened {
@@ -141,7 +144,10 @@ fn insert<F: Family>(
         let decision = &candidates[usize::from(opened.candidate)].decision;
         let forward = entry(context, decision, packet.ingress);
         let start = start.unwrap_or(Start::opening(opened.reverse_vrf));
-        let question = Question::new(start.vrf, F::destination(&reverse_key), packet.hash);
+        let question = Question {
+            answers: Some((F::vrf(&key), F::source(&key), F::ports(&key).source_port)),
+            ..Question::new(start.vrf, F::destination(&reverse_key), packet.hash)
+        };
         let mut back = forward::decide_from::<F>(context, &question, route);
         if let Ok(back) = &mut back {
             back.translate_source(start.source);
@@ -168,9 +174,15 @@ fn insert<F: Family>(
     let learner = F::learner(context.flows);
     sessions.insert_burst(&mut learner.flows, &new, &mut results[..opened.len()]);
     for ((opened, new), result) in opened.iter().zip(&new).zip(&mut results) {
-        let translated = candidates[usize::from(opened.candidate)].decision.by.any();
-        if translated && *result == Err(InsertError::Conflict) {
+        let decision = &candidates[usize::from(opened.candidate)].decision;
+        if decision.by.any() && *result == Err(InsertError::Conflict) {
             *result = again::<F>(context, new);
+        }
+        for _ in 0..RETRIES {
+            if decision.by.mapping.is_none() || *result != Err(InsertError::Conflict) {
+                break;
+            }
+            *result = elsewhere::<F>(context, new, *decision);
         }
     }
     F::learner(context.flows).new = new;
@@ -181,8 +193,10 @@ fn insert<F: Family>(
                 let index = usize::from(lane.packets[position(opened)]);
                 lane.found[position(opened)] = inserted.direction();
                 account::<F>(burst, context, index, inserted.direction());
-                if let Inserted::New(_) = inserted {
+                if let Inserted::New(session) = inserted {
                     nat::count(context, candidates[usize::from(opened.candidate)].decision.by);
+                    let [opens, answers] = F::table(context.shared).keys(session.session());
+                    nat::opened::<F>(context.snapshot, &opens, &answers);
                 }
             }
             Err(InsertError::Conflict) => {
@@ -205,9 +219,32 @@ fn again<F: Family>(context: &mut Context<'_>, new: &NewSession<F::Key>) -> Resu
     if decided.is_some_and(|decided| table.is_fresh(held, &decided, &context.shared.stamps)) {
         return Err(InsertError::Conflict);
     }
-    let flows = &mut F::learner(context.flows).flows;
-    table.remove(flows, held.session());
-    table.insert(flows, new)
+    nat::end::<F>(context, held.session());
+    table.insert(&mut F::learner(context.flows).flows, new)
+}
+
+/// Puts a session in with another port of its pool.
+#[cold]
+fn elsewhere<F: Family>(
+    context: &mut Context<'_>,
+    new: &NewSession<F::Key>,
+    decision: Decision,
+) -> Result<Inserted, InsertError> {
+    let Ok(decision) = nat::place::<F>(context, &new.forward.key, decision) else {
+        return Err(InsertError::Conflict);
+    };
+    let table = F::table(context.shared);
+    let leaving = nat::translated::<F>(context.snapshot, &new.forward.key, decision.by);
+    let key = leaving.reversed(F::vrf(&new.reverse.key));
+    let reverse = NewDirection {
+        key,
+        hash: table.hash(&key),
+        ..new.reverse
+    };
+    table.insert(
+        &mut F::learner(context.flows).flows,
+        &NewSession { reverse, ..*new },
+    )
 }
 
 fn entry(context: &Context<'_>, decision: &Decision, ingress: u32) -> table::Decision {
@@ -221,7 +258,7 @@ fn entry(context: &Context<'_>, decision: &Decision, ingress: u32) -> table::Dec
 }
 
 /// By which way and in which VRF the answers will come. None: the vRouter answers itself.
-fn way_back(snapshot: &Snapshot, decision: &Decision) -> Option<(u32, VrfId)> {
+pub fn way_back(snapshot: &Snapshot, decision: &Decision) -> Option<(u32, VrfId)> {
     match snapshot.hop(decision.hop)? {
         Hop::Table(NextHop::Port { port, vrf, .. }) => Some((port_ingress(*port), *vrf)),
         Hop::Table(NextHop::Tunnel {

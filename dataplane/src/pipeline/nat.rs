@@ -1,4 +1,5 @@
-//! Translate addresses: a floating IP stands for an address behind a port, in the VRF where others reach it.
+//! Translate addresses: a floating IP stands for an address behind a port, in the VRF where others reach it; a pool stands
+//! for all sources of another VRF, with a port of its own for each session.
 //!
 //! What comes to a floating IP goes to its port, and its destination becomes the inside address: the floating IP is a
 //! route of its VRF. What its port sends comes from the floating IP when routes lead it into that VRF. Both are found by
@@ -10,29 +11,36 @@
 //!
 //! Translation needs sessions: in packet mode, and for messages that belong to none, there is none.
 //!
-//! Drops: untranslatable, nat-without-session.
+//! A pool's ports are handed out in blocks ([`weft_table::nat`]), and a session has one when the flow table says that its
+//! answers' key is free. What comes to a pool's address must answer a session.
+//!
+//! Drops: untranslatable, nat-without-session, nat-exhausted, nat-no-session.
 
 use std::net::IpAddr;
 
 use weft_packet::{
-    ip::{self, IpPacket},
-    l4::Tuple,
+    ip::{self, IpPacket, protocol},
+    l4::{self, Tuple},
     quote,
     rewrite::{self, ChecksumState, Ends, Translation},
 };
 use weft_table::{
     NatId, PortId, VrfId,
-    flow::{Decided, DirectionIndex, Key},
+    flow::{Decided, DirectionIndex, Key, Removed, SessionIndex},
+    nat::{Holder, Place},
 };
 
 use super::{
     Context,
     burst::{Packet, ingress_port},
     family::{Family, V4, V6},
+    forward::Decision,
+    learn,
 };
 use crate::{
     dpdk::Mbuf,
-    snapshot::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, Snapshot},
+    drops::Reason,
+    snapshot::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, Pool, Snapshot},
 };
 
 /// What translates a packet's source and destination.
@@ -42,6 +50,10 @@ pub struct Translators {
     pub source: Option<NatId>,
     /// Its destination is this one's address and becomes the inside one.
     pub destination: Option<NatId>,
+    /// The source's address and port, if that is a pool.
+    pub mapping: Option<Place>,
+    /// The destination's inside address and port, if that is a pool.
+    pub inside: Option<Place>,
 }
 
 impl Translators {
@@ -116,9 +128,138 @@ pub fn start<F: Family>(
 
 /// What translates the source of a packet from this port when it is led into a VRF.
 #[inline]
-pub fn of_source(snapshot: &Snapshot, port: PortId, vrf: VrfId, inside: IpAddr) -> Option<NatId> {
-    let floating = snapshot.nat_of(port)?.in_vrf(vrf, inside)?;
-    Some(floating.id)
+pub fn of_source(
+    snapshot: &Snapshot,
+    port: Option<PortId>,
+    from: VrfId,
+    into: VrfId,
+    inside: IpAddr,
+) -> Option<NatId> {
+    let floating = port.and_then(|port| snapshot.nat_of(port)?.in_vrf(into, inside));
+    let pool = || {
+        snapshot
+            .pools
+            .iter()
+            .find(|pool| pool.translates(from, into, inside))
+    };
+    floating.map(|floating| floating.id).or_else(|| Some(pool()?.id))
+}
+
+/// An address and port of a pool; None: not of its family.
+pub fn place_of(address: IpAddr, port: u16) -> Option<Place> {
+    match address {
+        IpAddr::V4(address) => Some((address.to_bits(), port)),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// Who opened the session that a packet answers; None: it answers none.
+pub fn answered<F: Family>(context: &Context<'_>, found: DirectionIndex) -> Option<(VrfId, F::Address, u16)> {
+    if found.is_none() || found.is_initiator() {
+        return None;
+    }
+    let opened = F::table(context.shared).direction(found.peer()).key();
+    Some((F::vrf(&opened), F::source(&opened), F::ports(&opened).source_port))
+}
+
+/// A session keeps the address and port of its pool as long as they are the pool's.
+pub fn keep<F: Family>(context: &Context<'_>, key: &F::Key, found: DirectionIndex, decision: &mut Decision) {
+    let pool = decision.by.source.and_then(|id| context.snapshot.pool(id));
+    if let (Some(pool), true) = (pool, found.is_some()) {
+        let leaving = leaving::<F>(context, key, found, Translators::default());
+        let (inside, _) = place_of(F::address(F::source(key)), 0).unwrap_or_default();
+        let place = place_of(F::address(F::source(&leaving)), F::ports(&leaving).source_port);
+        decision.by.mapping = place.filter(|place| pool.has(inside, *place));
+    }
+}
+
+/// Gives a session that a pool translates an address and port; others are left as they are.
+pub fn place<F: Family>(
+    context: &Context<'_>,
+    key: &F::Key,
+    mut decision: Decision,
+) -> Result<Decision, Reason> {
+    let Some(pool) = decision.by.source.and_then(|id| context.snapshot.pool(id)) else {
+        return Ok(decision);
+    };
+    let ports = F::ports(key);
+    if !ports.begins_session(key.protocol()) {
+        return Err(Reason::NatWithoutSession);
+    }
+    if !matches!(key.protocol(), protocol::TCP | protocol::UDP | protocol::ICMP) {
+        return Err(Reason::Untranslatable);
+    }
+    let way_back = learn::way_back(context.snapshot, &decision);
+    let (_, reverse_vrf) = way_back.ok_or(Reason::NatWithoutSession)?;
+    let (inside, _) = place_of(F::address(F::source(key)), 0).ok_or(Reason::Untranslatable)?;
+    let holder = Holder {
+        vrf: F::vrf(key),
+        address: inside,
+        worker: context.worker,
+    };
+    let table = F::table(context.shared);
+    let is_free = |place: Place| {
+        let by = Translators {
+            mapping: Some(place),
+            ..decision.by
+        };
+        // The echo's own number looks like that of its answerer, see `l4`.
+        let is_echo = key.protocol() == protocol::ICMP && l4::ECHO.contains(&place.1);
+        let answers = translated::<F>(context.snapshot, key, by).reversed(reverse_vrf);
+        let found = table.lookup(&answers, table.hash(&answers));
+        // A session that is out of date makes way, see `learn`.
+        let holds = |decided: Decided| table.is_fresh(found, &decided, &context.shared.stamps);
+        let is_held = table
+            .get(found)
+            .is_some_and(|direction| holds(direction.decided()));
+        !is_echo && !is_held
+    };
+    decision.by.mapping = Some(pool.take(holder, is_free).ok_or(Reason::NatExhausted)?);
+    Ok(decision)
+}
+
+/// The pool's address and port that a session has.
+fn pooled<'a, F: Family>(
+    snapshot: &'a Snapshot,
+    opens: &F::Key,
+    answers: &F::Key,
+) -> Option<(&'a Pool, Place)> {
+    if snapshot.pools.is_empty() || F::source(opens) == F::destination(answers) {
+        return None;
+    }
+    let place = place_of(
+        F::address(F::destination(answers)),
+        F::ports(answers).destination_port,
+    )?;
+    let mut pools = snapshot.pools.iter();
+    let pool =
+        pools.find(|pool| pool.spec.inside_vrf == F::vrf(opens) && pool.blocks.block_of(place).is_some());
+    Some((pool?, place))
+}
+
+/// A session with these keys was put in.
+pub fn opened<F: Family>(snapshot: &Snapshot, opens: &F::Key, answers: &F::Key) {
+    if let Some((pool, place)) = pooled::<F>(snapshot, opens, answers) {
+        pool.blocks.opened(place);
+    }
+}
+
+/// A session with these keys was taken out.
+pub fn closed<F: Family>(snapshot: &Snapshot, opens: &F::Key, answers: &F::Key) {
+    if let Some((pool, place)) = pooled::<F>(snapshot, opens, answers) {
+        pool.blocks.closed(place);
+    }
+}
+
+/// Takes a session out.
+pub fn end<F: Family>(context: &mut Context<'_>, session: SessionIndex) -> Removed {
+    let table = F::table(context.shared);
+    let [opens, answers] = table.keys(session);
+    let removed = table.remove(&mut F::learner(context.flows).flows, session);
+    if removed == Removed::Done {
+        closed::<F>(context.snapshot, &opens, &answers);
+    }
+    removed
 }
 
 /// Whether what translated a session's packets is what does so now, as far as that depends on the port they come from.
@@ -144,9 +285,18 @@ pub fn leaving<F: Family>(
 /// What these make of a key.
 pub fn translated<F: Family>(snapshot: &Snapshot, key: &F::Key, by: Translators) -> F::Key {
     let address = |id: Option<NatId>, of: fn(&FloatingIp) -> IpAddr| F::of_ip(of(snapshot.floating_ip(id?)?));
-    let ports = F::ports(key);
-    let source = address(by.source, |floating| floating.spec.address).unwrap_or(F::source(key));
-    let destination = address(by.destination, |floating| floating.spec.inside).unwrap_or(F::destination(key));
+    let mut ports = F::ports(key);
+    let mut source = address(by.source, |floating| floating.spec.address).unwrap_or(F::source(key));
+    let mut destination =
+        address(by.destination, |floating| floating.spec.inside).unwrap_or(F::destination(key));
+    if let Some((address, port)) = by.mapping {
+        source = F::of_ip(IpAddr::V4(address.into())).unwrap_or(source);
+        ports.source_port = port;
+    }
+    if let Some((address, port)) = by.inside {
+        destination = F::of_ip(IpAddr::V4(address.into())).unwrap_or(destination);
+        ports.destination_port = port;
+    }
     F::key(F::vrf(key), key.protocol(), source, destination, ports)
 }
 

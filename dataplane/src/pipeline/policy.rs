@@ -143,7 +143,7 @@ pub fn judge<F: Family>(burst: &mut Burst, context: &mut Context<'_>, candidates
         burst.drop(index, reason, context.counters);
         if let Some(session) = opening.ends {
             // Held by another worker, it ends with a later packet.
-            let _ = F::table(context.shared).remove(&mut F::learner(context.flows).flows, session);
+            let _ = nat::end::<F>(context, session);
         }
     }
     candidates.retain(|number| !dropped[number]);

@@ -19,7 +19,7 @@ use weft_table::{
     policy::{AddressGroup, Groups},
 };
 
-pub use nat::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, PortNat};
+pub use nat::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, Pool, PortNat};
 pub use next_hop::{Hop, HopId, HopKind, L2Header, Neighbour, NextHop, TunnelPath};
 pub use policy::{Hits, Policy};
 pub use port::{Poll, Port, Role, VlanContext};
@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub policies: CowArray<Option<Arc<Policy>>>,
     /// By [`NatId`].
     pub floating_ips: CowArray<Option<Arc<FloatingIp>>>,
+    /// Pools of addresses: few, so that a look through the list is the fastest.
+    pub pools: Arc<Vec<Arc<Pool>>>,
     /// By [`PortId`]; None: nothing translates what it sends.
     pub port_nat: CowArray<Option<Arc<PortNat>>>,
     /// By [`AddressGroupId`].
@@ -150,6 +152,7 @@ impl Snapshot {
             next_hops: CowArray::new(),
             policies: CowArray::new(),
             floating_ips: CowArray::new(),
+            pools: Arc::default(),
             port_nat: CowArray::new(),
             address_groups: CowArray::new(),
             neighbours: CowArray::new(),
@@ -187,6 +190,12 @@ impl Snapshot {
         self.floating_ips.get(id.index())?.as_deref()
     }
 
+    /// A pool.
+    #[inline]
+    pub fn pool(&self, id: NatId) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.id == id).map(Arc::as_ref)
+    }
+
     /// What translates a port's packets.
     #[inline(always)]
     pub fn nat_of(&self, port: PortId) -> Option<&PortNat> {
@@ -207,6 +216,7 @@ impl Snapshot {
             HopKind::Neighbour(index) => self.neighbours.get(index as usize).map(Hop::Neighbour),
             HopKind::Port(port) => self.port(port).map(Hop::Port),
             HopKind::FloatingIp(id) => self.floating_ip(id).map(Hop::FloatingIp),
+            HopKind::Pool(id) => self.pool(id).map(Hop::Pool),
             HopKind::Receive => Some(Hop::Receive),
         }
     }

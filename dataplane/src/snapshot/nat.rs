@@ -1,11 +1,15 @@
 //! Translations as the workers see them.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, ops::RangeInclusive, sync::Arc};
 
-use weft_table::{NatId, VrfId};
+use ipnet::Ipv4Net;
+use weft_table::{
+    NatId, VrfId,
+    nat::{Addresses, Blocks, Holder, Place},
+};
 
 use super::Hits;
-use crate::change::FloatingIpSpec;
+use crate::change::{FloatingIpSpec, PoolSpec};
 
 /// A floating IP.
 #[derive(Clone, Debug)]
@@ -52,4 +56,72 @@ impl PortNat {
         let found = all.find(|floating| floating.spec.inside == inside && floating.spec.address == address);
         found.map(Arc::as_ref)
     }
+}
+
+/// A pool of addresses.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// Its number.
+    pub id: NatId,
+    /// What it translates, and into what.
+    pub spec: PoolSpec,
+    sources: Addresses,
+    /// Its ports, shared with the versions of it that have the same.
+    pub blocks: Arc<Blocks>,
+}
+
+impl Pool {
+    /// One that has handed nothing out yet, or goes on with what `known` has.
+    pub fn new(id: NatId, spec: PoolSpec, known: Option<&Pool>) -> Self {
+        let same = |known: &&Pool| {
+            (&known.spec.addresses, &known.spec.ports, known.spec.block_size)
+                == (&spec.addresses, &spec.ports, spec.block_size)
+        };
+        let blocks = match known.filter(same) {
+            Some(known) => Arc::clone(&known.blocks),
+            None => Arc::new(Blocks::new(
+                addresses(&spec.addresses),
+                spec.ports.clone(),
+                spec.block_size,
+            )),
+        };
+        Pool {
+            id,
+            sources: addresses(&spec.sources),
+            spec,
+            blocks,
+        }
+    }
+
+    /// Whether it translates what comes from this source and is led from its VRF into that one.
+    pub fn translates(&self, from: VrfId, into: VrfId, source: IpAddr) -> bool {
+        let IpAddr::V4(source) = source else { return false };
+        (self.spec.inside_vrf, self.spec.vrf) == (from, into)
+            && self.sources.number(source.to_bits()).is_some()
+    }
+
+    /// An address and port that are free.
+    pub fn take(&self, holder: Holder, is_free: impl FnMut(Place) -> bool) -> Option<Place> {
+        match self.spec.deterministic {
+            true => self
+                .blocks
+                .take_numbered(self.sources.number(holder.address)?, is_free),
+            false => self.blocks.take(holder, is_free),
+        }
+    }
+
+    /// Whether a session from this source may have this address and port.
+    pub fn has(&self, source: u32, place: Place) -> bool {
+        let Some(block) = self.blocks.block_of(place) else {
+            return false;
+        };
+        !self.spec.deterministic || self.sources.number(source) == Some(block as u64)
+    }
+}
+
+fn addresses(prefixes: &[Ipv4Net]) -> Addresses {
+    let run = |prefix: &Ipv4Net| -> RangeInclusive<u32> {
+        prefix.network().to_bits()..=prefix.broadcast().to_bits()
+    };
+    Addresses::new(prefixes.iter().map(run).collect())
 }

@@ -21,6 +21,8 @@ pub enum HopKind {
     Port(PortId),
     /// The port that has a floating IP.
     FloatingIp(NatId),
+    /// The sources of the sessions that a pool's addresses stand for.
+    Pool(NatId),
     /// The vRouter itself.
     Receive,
 }
@@ -30,10 +32,11 @@ impl HopId {
     const PORT: u32 = 1 << 30;
     const TRANSLATED: u32 = 1 << 29;
     const FLOATING_IP: u32 = 1 << 28;
+    const POOL: u32 = 1 << 27;
     /// The vRouter itself; in the underlay, the host.
     pub const RECEIVE: HopId = HopId(Self::PORT | 1 << 16);
     /// The control half's numbers lie below.
-    pub const TABLE_SIZE: u32 = Self::FLOATING_IP;
+    pub const TABLE_SIZE: u32 = Self::POOL;
 
     /// An entry of the next-hop table.
     pub const fn of(id: NextHopId) -> Self {
@@ -53,6 +56,11 @@ impl HopId {
     /// The port that has a floating IP, by the number of that.
     pub const fn floating_ip(id: NatId) -> Self {
         HopId(Self::FLOATING_IP | id.0)
+    }
+
+    /// The sources of a pool's sessions.
+    pub const fn pool(id: NatId) -> Self {
+        HopId(Self::POOL | id.0)
     }
 
     /// The same hop for packets that are translated on their way to it.
@@ -81,6 +89,8 @@ impl HopId {
             HopKind::Port(PortId(hop as u16))
         } else if hop & Self::FLOATING_IP != 0 {
             HopKind::FloatingIp(NatId(hop & !Self::FLOATING_IP))
+        } else if hop & Self::POOL != 0 {
+            HopKind::Pool(NatId(hop & !Self::POOL))
         } else {
             HopKind::Table(NextHopId(hop))
         }
@@ -109,6 +119,8 @@ pub enum Hop<'a> {
     Port(&'a super::Port),
     /// The port that has a floating IP.
     FloatingIp(&'a super::FloatingIp),
+    /// The sources of a pool's sessions.
+    Pool(&'a super::Pool),
     /// The vRouter itself.
     Receive,
 }

@@ -45,7 +45,7 @@ id! {
     PolicyId(u32)
 }
 id! {
-    /// What translates addresses: a floating IP.
+    /// What translates addresses: a floating IP or a pool.
     NatId(u32)
 }
 id! {

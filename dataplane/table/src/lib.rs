@@ -17,6 +17,7 @@ pub mod flow;
 pub mod group;
 pub mod id;
 pub mod memory;
+pub mod nat;
 pub mod policy;
 pub mod rcu;
 pub mod stamps;

@@ -69,6 +69,9 @@ pub const AREAS: &[(&str, &[&str])] = &[
             "ICMP errors translated inside",
             "FTP-like payloads untouched",
             "fragments through NAT",
+            "SNAT with port blocks",
+            "exhaustion counted and named",
+            "deterministic blocks",
         ],
     ),
     (

@@ -27,17 +27,17 @@ super::scenarios! {
 }
 
 /// An address inside, what stands for it, and somebody out there.
-struct Family {
-    web: &'static str,
-    web_outside: &'static str,
-    app: &'static str,
-    app_outside: &'static str,
+pub(super) struct Family {
+    pub(super) web: &'static str,
+    pub(super) web_outside: &'static str,
+    pub(super) app: &'static str,
+    pub(super) app_outside: &'static str,
     /// Blue's, which has the same inside address as web.
-    blue_outside: &'static str,
-    remote: &'static str,
+    pub(super) blue_outside: &'static str,
+    pub(super) remote: &'static str,
 }
 
-const FAMILIES: [Family; 2] = [
+pub(super) const FAMILIES: [Family; 2] = [
     Family {
         web: "10.0.0.1",
         web_outside: "203.0.113.1",
@@ -59,7 +59,7 @@ const FAMILIES: [Family; 2] = [
 const PUBLIC_VNI: u32 = 300;
 
 /// The way between the public VRF and the world.
-fn outside() -> Way {
+pub(super) fn outside() -> Way {
     let way = ways().swap_remove(0);
     Way {
         tunnel: weft_tests::frame::Tunnel::Vxlan {
@@ -71,7 +71,7 @@ fn outside() -> Way {
     }
 }
 
-fn floating(name: &str, vrf: &str, address: &str, port: &str, inside: &str) -> String {
+pub(super) fn floating(name: &str, vrf: &str, address: &str, port: &str, inside: &str) -> String {
     format!(
         "kind: FloatingIp\nname: {name}\nspec: {{vrf: {vrf}, address: \"{address}\", port: {port}, \
          inside_address: \"{inside}\"}}\n"
@@ -79,7 +79,7 @@ fn floating(name: &str, vrf: &str, address: &str, port: &str, inside: &str) -> S
 }
 
 /// A public VRF that the tenants' routes lead to, and a floating IP a container and family.
-fn publish(world: &Lone) {
+pub(super) fn publish(world: &Lone) {
     let mut objects = vec![
         "kind: Vrf\nname: public\nspec: {}\n".to_owned(),
         format!("kind: Vni\nname: public\nspec: {{vni: {PUBLIC_VNI}, target: {{vrf: public}}}}\n"),
@@ -120,7 +120,7 @@ fn give_all(world: &Lone) {
     world.host.apply(&objects.join("---\n"));
 }
 
-fn take_all(world: &Lone) {
+pub(super) fn take_all(world: &Lone) {
     for number in 0..FAMILIES.len() {
         for name in ["web", "app", "blue"] {
             world.host.delete("fip", &format!("{name}-{number}"));
@@ -129,7 +129,7 @@ fn take_all(world: &Lone) {
 }
 
 /// Everything as it was.
-fn withdraw(world: &Lone) {
+pub(super) fn withdraw(world: &Lone) {
     take_all(world);
     for family in ["v4", "v6"] {
         for route in ["public", "red-public", "blue-public"] {
@@ -140,7 +140,7 @@ fn withdraw(world: &Lone) {
     world.host.delete("vrf", "public");
 }
 
-fn socket(address: &str, port: u16) -> String {
+pub(super) fn socket(address: &str, port: u16) -> String {
     match address.contains(':') {
         true => format!("[{address}]:{port}"),
         false => format!("{address}:{port}"),

@@ -174,6 +174,7 @@ pub fn by_value(tables: &Tables) -> impl PartialEq + std::fmt::Debug + use<> {
         .values()
         .map(|floating| format!("{floating:?}"))
         .collect();
+    floating_ips.extend(tables.pools.values().map(|pool| format!("{pool:?}")));
     floating_ips.sort();
     (
         tables.vrfs.clone(),

@@ -1,4 +1,4 @@
-//! Floating IPs: what they wait for, what they claim, and how they change hands.
+//! Floating IPs and pools: what they wait for, what they claim, and how they change hands.
 
 use weft_dataplane::change::FloatingIpSpec;
 use weft_table::PortId;
@@ -140,4 +140,60 @@ fn floating_ips_change_places_in_one_batch_and_with_a_route() {
         &[key(Kind::Port, "web"), key(Kind::FloatingIp, "g")],
     );
     assert_eq!(installed(&world)["203.0.113.2"].port, PortId(1));
+}
+
+#[test]
+fn a_pool_waits_for_its_vrfs_and_has_its_prefixes_alone() {
+    let mut world = World::new();
+    let shared = |addresses: &[&str]| nat_pool("shared", "public", addresses, "red", &["10.0.0.0/24"]);
+    world.apply(&[vrf("red"), shared(&["203.0.113.64/30"])]);
+    assert_eq!(
+        world.status(Kind::NatPool, "shared"),
+        (
+            State::Pending,
+            "waits for vrf \"public\", which does not exist".into()
+        )
+    );
+    world.apply(&[vrf("public")]);
+    assert_eq!(
+        world.status(Kind::NatPool, "shared"),
+        (State::Active, String::new())
+    );
+    let spec = world.engine.tables().pools.values().next().cloned().unwrap();
+    assert_eq!(
+        (spec.ports, spec.block_size, spec.deterministic),
+        (1024..=65535, 64, false)
+    );
+    for object in [
+        nat_pool("other", "public", &["203.0.113.64/30"], "red", &["10.0.1.0/24"]),
+        route(
+            "r",
+            "public",
+            "203.0.113.64/30",
+            hop(v1::next_hop::To::Discard(v1::Discard {})),
+        ),
+    ] {
+        let refused = world.refused(&[object]);
+        assert!(
+            refused.contains("203.0.113.64/30 in vrf \"public\" already belongs to NAT pool \"shared\""),
+            "{refused}"
+        );
+    }
+    assert!(
+        world
+            .refused_change("o", &[], &[key(Kind::Vrf, "public")])
+            .contains("vrf \"public\" is still used by NAT pool \"shared\"")
+    );
+    // It gives up a prefix that a route takes in the same batch.
+    world.apply(&[
+        shared(&["203.0.113.80/30"]),
+        route(
+            "r",
+            "public",
+            "203.0.113.64/30",
+            hop(v1::next_hop::To::Discard(v1::Discard {})),
+        ),
+    ]);
+    let spec = world.engine.tables().pools.values().next().cloned().unwrap();
+    assert_eq!(spec.addresses, ["203.0.113.80/30".parse().unwrap()]);
 }

@@ -137,6 +137,8 @@ fn an_object() -> impl Strategy<Value = v1::Object> {
             .prop_map(|(name, vrf, host)| network(name, vrf, "10.0.0.0/24", &format!("10.0.0.{host}"))),
         5 => a_port(),
         3 => a_policy(),
+        3 => (pick(&["m0", "m1"]), pick(VRFS), pick(VRFS), pick(&["10.0.0.16/28", "10.0.0.32/32", "10.0.0.48/28"]))
+            .prop_map(|(name, vrf, inside, prefix)| nat_pool(name, vrf, &[prefix], inside, &["10.0.0.0/8"])),
         3 => (pick(&["f0", "f1"]), pick(VRFS), pick(&["10.0.0.1", "10.0.0.2"]), pick(PORTS), pick(&["10.0.0.1", "10.0.0.2"]))
             .prop_map(|(name, vrf, address, port, inside)| floating_ip(name, vrf, address, port, inside)),
         2 => (pick(ADDRESS_GROUPS), proptest::sample::subsequence(vec!["10.0.0.1", "10.0.0.0/8", "fd00::1"], 0..=2))

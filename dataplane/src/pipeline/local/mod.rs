@@ -71,8 +71,11 @@ pub fn owner(context: &Context<'_>, vrf: VrfId, address: IpAddr, asker: PortId) 
         IpAddr::V4(address) => forward::decide::<V4>(context, vrf, address.to_bits(), 0),
         IpAddr::V6(address) => forward::decide::<V6>(context, vrf, address.to_bits(), 0),
     };
-    let Ok(decision) = decision else {
-        return Owner::Nobody;
+    let decision = match decision {
+        Ok(decision) => decision,
+        // An address of a pool: what answers its sessions comes here.
+        Err(Reason::NatNoSession) => return Owner::Other,
+        Err(_) => return Owner::Nobody,
     };
     match context.snapshot.hop(decision.hop) {
         Some(Hop::Receive) => Owner::Router,
@@ -90,6 +93,9 @@ pub fn answers_on_underlay(context: &Context<'_>, address: IpAddr) -> bool {
         IpAddr::V4(address) => forward::decide::<V4>(context, VrfId::UNDERLAY, address.to_bits(), 0),
         IpAddr::V6(address) => forward::decide::<V6>(context, VrfId::UNDERLAY, address.to_bits(), 0),
     };
+    if matches!(decision, Err(Reason::NatNoSession)) {
+        return true;
+    }
     let is_tenant = |port: PortId| {
         context
             .snapshot

@@ -64,6 +64,11 @@ impl<K: Key> FlowTable<K> {
                 .is_ok()
     }
 
+    /// The keys of a session that lives, the initiator's first.
+    pub fn keys(&self, session: SessionIndex) -> [K; 2] {
+        [session.initiator(), session.reverse()].map(|direction| self.direction(direction).key())
+    }
+
     #[inline(always)]
     fn hashes(&self, session: SessionIndex) -> [u64; 2] {
         [session.initiator(), session.reverse()].map(|direction| self.hash(&self.direction(direction).key()))
@@ -133,6 +138,18 @@ impl<K: Key> FlowTable<K> {
         now: u32,
         timeout: impl Fn(u8, TcpState) -> u32,
     ) -> u32 {
+        self.sweep_with(worker, slots, now, timeout, |_, _| {})
+    }
+
+    /// As [`sweep`](Self::sweep); calls `left` with both keys of each session that it took out, the initiator's first.
+    pub fn sweep_with(
+        &self,
+        worker: &mut WorkerFlows,
+        slots: u32,
+        now: u32,
+        timeout: impl Fn(u8, TcpState) -> u32,
+        mut left: impl FnMut(&K, &K),
+    ) -> u32 {
         worker.sessions.tend(&self.sessions, &self.domain);
         worker.overflow.tend(&self.overflow, &self.domain);
         // What was never used need not be looked at.
@@ -166,9 +183,14 @@ impl<K: Key> FlowTable<K> {
             }
             if count == BLOCK || looked == slots {
                 for leaver in leavers[..count].iter().flatten() {
-                    let done = self.leave(leaver.session, leaver.state)
-                        && self.take_out(worker, leaver) == Removed::Done;
-                    expired += u32::from(done);
+                    if !self.leave(leaver.session, leaver.state) {
+                        continue;
+                    }
+                    let [opens, answers] = self.keys(leaver.session);
+                    if self.take_out(worker, leaver) == Removed::Done {
+                        left(&opens, &answers);
+                        expired += 1;
+                    }
                 }
                 count = 0;
             }
