@@ -85,6 +85,9 @@ drop_reasons! {
     SessionConflict = "session-conflict": "two sessions would share the reply's addresses and ports",
     /// More re-decisions after a change than the burst's bound.
     RedecisionBudget = "redecision-budget": "passes within milliseconds of a large change",
+    /// One port's new sessions took more of a shared queue than others can spare.
+    NewFlowBudget = "new-flow-budget": "the port opens sessions faster than its worker can, at the cost of others; it may be \
+        attacked, or attack",
     /// The egress port's ring or queue was full.
     TransmitFull = "transmit-full": "the receiver is slower than its senders",
     /// The egress port is gone or down.

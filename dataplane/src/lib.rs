@@ -4,6 +4,7 @@
 //! writer of configuration. No controller, name or protocol of the control half is known here: callers speak in
 //! [`change::Change`]s and read [`view`]s.
 
+pub mod ageing;
 pub mod change;
 pub mod control;
 pub mod dpdk;
@@ -19,7 +20,7 @@ pub mod worker;
 
 use std::time::Duration;
 
-pub use control::{Applied, Refused, StartError};
+pub use control::{Applied, ByHand, Refused, StartError};
 
 /// How to start a data plane.
 #[derive(Clone, Debug)]

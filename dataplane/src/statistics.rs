@@ -18,7 +18,9 @@ pub const MAX_PORTS: usize = 4096;
 const PAGE: usize = MAX_PORTS / u64::BITS as usize;
 
 /// The stages whose cycles are counted, in the order of the pipeline.
-pub const STAGES: [&str; 7] = ["rx", "classify", "flow", "miss", "apply", "tx", "idle"];
+pub const STAGES: [&str; 10] = [
+    "rx", "classify", "flow", "forward", "policy", "learn", "apply", "tx", "age", "idle",
+];
 
 /// Index into [`STAGES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +30,13 @@ pub enum Stage {
     Receive,
     Classify,
     Flow,
-    Miss,
+    Forward,
+    Policy,
+    Learn,
     Apply,
     Transmit,
+    /// Of sessions, between two rounds.
+    Age,
     Idle,
 }
 

@@ -11,15 +11,16 @@ use std::{
 };
 
 use weft_table::{
-    flow::{FlowTable, Key, Key4, TcpState, WorkerFlows},
+    flow::{Key4, WorkerFlows},
     rcu::Reader,
 };
 
 use crate::{
-    Timeouts,
+    ageing::{self, Ageing},
     dpdk::{Batch, clock},
     pipeline::{
-        self, Context, Flows,
+        self, Context, Flows, StageClock,
+        budget::Budgets,
         burst::Burst,
         family::V4,
         learn::Learner,
@@ -38,12 +39,10 @@ const PAUSE_AFTER: u32 = 64;
 const SLEEP_AFTER: u32 = 1024;
 /// First sleep; doubled up to the limit.
 const FIRST_SLEEP: Duration = Duration::from_micros(5);
-/// Sessions that are looked at for ageing, between two rounds.
-const SWEEP: u32 = 32;
-/// Port blocks that are looked at for the same reason.
+/// Port blocks that are looked at for being idle, between two rounds.
 const RELEASE: usize = 16;
-/// Rounds between two slices of ageing while packets flow.
-const SWEEP_EVERY: u64 = 64;
+/// Rounds between two such looks while packets flow.
+const RELEASE_EVERY: u64 = 64;
 
 /// One worker's own things.
 pub struct Worker {
@@ -51,6 +50,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     reader: Reader,
     flows: Flows,
+    budgets: Budgets,
     burst: Box<Burst>,
     received: Batch,
     transmit: Transmit,
@@ -63,6 +63,8 @@ pub struct Worker {
     began: u64,
     /// Where the next look for idle port blocks begins.
     released: usize,
+    /// Of the IPv4 and of the IPv6 sessions.
+    ageing: [Ageing; 2],
     polling: Polling,
     rang: [Option<DoorbellId>; doorbell::HEARD],
 }
@@ -77,14 +79,18 @@ impl Worker {
         v6: WorkerFlows,
         start: u64,
     ) -> Self {
+        let pass = clock::cycles(ageing::pass(&shared.timeouts));
+        let workers = shared.workers.len() as u64;
         Worker {
             index,
+            ageing: [(); 2].map(|()| Ageing::new(pass, workers, start)),
             shared,
             reader,
             flows: Flows {
                 v4: Learner::new(v4),
                 v6: Learner::new(v6),
             },
+            budgets: Budgets::default(),
             burst: Box::default(),
             received: Batch::new(),
             transmit: Transmit::default(),
@@ -130,6 +136,7 @@ impl Worker {
             counters: &mut self.counters,
             transmit: &mut self.transmit,
             flows: &mut self.flows,
+            budgets: &mut self.budgets,
             now,
             worker: self.index,
         };
@@ -164,30 +171,26 @@ impl Worker {
             polling.looked(served);
         }
         own.polling.store(0, Ordering::Relaxed);
-        if packets == 0 || self.rounds.is_multiple_of(SWEEP_EVERY) {
-            let left = |opens: &Key4, answers: &Key4| nat::closed::<V4>(snapshot, opens, answers);
-            sweep(
-                &shared.sessions4,
-                &mut self.flows.v4.flows,
-                now,
-                &shared.timeouts,
-                left,
-            );
-            sweep(
-                &shared.sessions6,
-                &mut self.flows.v6.flows,
-                now,
-                &shared.timeouts,
-                |_, _| {},
-            );
+        let mut clock = StageClock { since: clock::now() };
+        let Flows { v4, v6 } = &mut self.flows;
+        let [ageing4, ageing6] = &mut self.ageing;
+        let (timeouts, cycles) = (&shared.timeouts, clock.since);
+        let left = |opens: &Key4, answers: &Key4| nat::closed::<V4>(snapshot, opens, answers);
+        let sessions = ageing4.sweep(&shared.sessions4, &mut v4.flows, timeouts, cycles, now, left)
+            + ageing6.sweep(&shared.sessions6, &mut v6.flows, timeouts, cycles, now, |_, _| {});
+        if packets == 0 || self.rounds.is_multiple_of(RELEASE_EVERY) {
             for pool in snapshot.pools.iter() {
                 let start = self.released % pool.blocks.len().max(1);
                 pool.blocks.release(self.index, start, RELEASE);
             }
             self.released = self.released.wrapping_add(RELEASE);
         }
+        let ageing = match sessions {
+            0 => 0,
+            _ => clock.lap(&mut self.counters, Stage::Age, sessions),
+        };
         if packets == 0 {
-            self.back_off(shared, began);
+            self.back_off(shared, began + ageing);
         } else {
             self.idle_rounds = 0;
         }
@@ -278,26 +281,4 @@ fn inject(context: &mut Context<'_>) -> u64 {
         transmit::flush(context);
     }
     count
-}
-
-/// Ages a slice of the sessions.
-fn sweep<K: Key>(
-    table: &FlowTable<K>,
-    flows: &mut WorkerFlows,
-    now: u32,
-    timeouts: &Timeouts,
-    left: impl FnMut(&K, &K),
-) {
-    let timeout = |protocol, state| {
-        use weft_packet::ip::protocol;
-        let timeout = match (protocol, state) {
-            (protocol::TCP, TcpState::Closed) => timeouts.tcp_closed,
-            (protocol::TCP, _) => timeouts.tcp,
-            (protocol::UDP, _) => timeouts.udp,
-            (protocol::ICMP | protocol::ICMPV6, _) => timeouts.icmp,
-            _ => timeouts.other,
-        };
-        timeout.as_secs().min(u64::from(u32::MAX)) as u32
-    };
-    table.sweep_with(flows, SWEEP, now, timeout, left);
 }

@@ -5,6 +5,7 @@
 //! neighbours fresh, watches links and frees what a grace period has set free.
 
 mod apply;
+mod by_hand;
 mod error;
 mod flows;
 mod hops;
@@ -16,6 +17,7 @@ mod state;
 mod thread;
 mod underlay;
 
+pub use by_hand::ByHand;
 pub use error::{Reason as ChangeError, Refused, StartError};
 pub use thread::{Handle, start};
 

@@ -138,40 +138,8 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         pci_devices: config.pci_devices.clone(),
         ..EalConfig::default()
     })?;
-    let pool = Mempool::with_room("weft", config.mbufs, 512, config.mbuf_room)?;
     let (domain, writer) = Domain::new();
-    let stamps = Arc::new(Stamps::new(!config.no_huge));
-    let sessions = FlowConfig {
-        sessions: config.sessions,
-        seed: seed()?,
-        hugepages: !config.no_huge,
-        workers: count,
-    };
-    let port_stamps = Arc::new(Stamps::new(false));
-    let nat_stamps = Arc::new(Stamps::new(false));
-    let mut state = State::new(
-        count as u16,
-        Arc::clone(&stamps),
-        Arc::clone(&port_stamps),
-        Arc::clone(&nat_stamps),
-    );
-    let first = Arc::new(state.finish().clone());
-    let shared = Arc::new(Shared {
-        snapshot: Published::new(&domain, first),
-        sessions4: FlowTable::new(&sessions, &domain)?,
-        sessions6: FlowTable::new(&sessions, &domain)?,
-        stamps,
-        port_stamps,
-        nat_stamps,
-        pool,
-        punts: ArrayQueue::new(PUNT_RING),
-        workers: std::iter::repeat_with(WorkerShared::default)
-            .take(count)
-            .collect(),
-        stop: AtomicBool::new(false),
-        idle_sleep: config.idle_sleep,
-        timeouts: config.timeouts,
-    });
+    let (state, shared) = tables(&config, &domain)?;
     let start = clock::now();
     let mut running = Vec::with_capacity(count);
     for index in 0..count as u16 {
@@ -200,6 +168,45 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         commands,
         thread: Some(thread),
     })
+}
+
+/// An empty configuration, and what workers share.
+pub(super) fn tables(config: &Config, domain: &Arc<Domain>) -> Result<(State, Arc<Shared>), StartError> {
+    let workers = config.worker_cpus.len();
+    let pool = Mempool::with_room("weft", config.mbufs, 512, config.mbuf_room)?;
+    let stamps = Arc::new(Stamps::new(!config.no_huge));
+    let sessions = FlowConfig {
+        sessions: config.sessions,
+        seed: seed()?,
+        hugepages: !config.no_huge,
+        workers,
+    };
+    let port_stamps = Arc::new(Stamps::new(false));
+    let nat_stamps = Arc::new(Stamps::new(false));
+    let mut state = State::new(
+        workers as u16,
+        Arc::clone(&stamps),
+        Arc::clone(&port_stamps),
+        Arc::clone(&nat_stamps),
+    );
+    let first = Arc::new(state.finish().clone());
+    let shared = Shared {
+        snapshot: Published::new(domain, first),
+        sessions4: FlowTable::new(&sessions, domain)?,
+        sessions6: FlowTable::new(&sessions, domain)?,
+        stamps,
+        port_stamps,
+        nat_stamps,
+        pool,
+        punts: ArrayQueue::new(PUNT_RING),
+        workers: std::iter::repeat_with(WorkerShared::default)
+            .take(workers)
+            .collect(),
+        stop: AtomicBool::new(false),
+        idle_sleep: config.idle_sleep,
+        timeouts: config.timeouts,
+    };
+    Ok((state, Arc::new(shared)))
 }
 
 /// Nobody can aim collisions at a table whose seed he does not know.

@@ -7,7 +7,7 @@
 //! it the source of what its port sends there.
 //!
 //! Drops: no-route, discarded, leak-loop, empty-group, neighbour-unresolved, no-underlay-route, port-down,
-//! redecision-budget.
+//! redecision-budget, new-flow-budget (see [`budget`]).
 
 use weft_table::{
     NatId, PortId, RouteId, VrfId,
@@ -17,7 +17,7 @@ use weft_table::{
 };
 
 use super::{
-    Context,
+    Context, budget,
     burst::{Burst, direct_ingress_port, ingress_port},
     family::Family,
     flow,
@@ -112,13 +112,7 @@ impl Candidates {
     fn new() -> Self {
         let none = Candidate {
             position: 0,
-            decision: Decision {
-                hop: HopId::RECEIVE,
-                vrf: VrfId(0),
-                routes: [NO_OBJECT; 1 + FURTHER],
-                egress: None,
-                by: Translators::default(),
-            },
+            decision: Decision::NONE,
             kept: None,
         };
         Candidates {
@@ -164,12 +158,14 @@ pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>, undecide
         }
     }
     let lane = F::lane(burst);
+    let stateful = lane.stateful;
     let wanted = undecided.iter().zip(&starts).filter_map(|(position, start)| {
         let key = &lane.keys[usize::from(*position)];
         Some((start.as_ref()?.vrf, F::destination(key)))
     });
     let routes = lookup::<F>(context, wanted);
     let mut routes = routes.iter();
+    let mut ways = Ways::default();
     let mut candidates = Candidates::new();
     let mut redecisions = 0;
     for ((&position, kept), start) in undecided.iter().zip(kept).zip(starts) {
@@ -207,7 +203,14 @@ pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>, undecide
         }
         let decision = match direct_ingress_port(burst.packets[index].ingress) {
             Some(port) => straight_to(context.snapshot, port, F::vrf(&key)),
-            None => one::<F>(burst, context, place, start, route),
+            None => one::<F>(burst, context, &mut ways, place, start, route),
+        };
+        let opens = place < stateful && found.is_none();
+        let decision = match decision {
+            Ok(decision) if opens => {
+                budget::charge(burst, context, index, decision.egress).map(|()| decision)
+            }
+            decided => decided,
         };
         match decision {
             Ok(decision) => candidates.push(Candidate {
@@ -246,6 +249,7 @@ fn begin<F: Family>(burst: &mut Burst, context: &mut Context<'_>, position: usiz
 fn one<F: Family>(
     burst: &mut Burst,
     context: &mut Context<'_>,
+    ways: &mut Ways,
     position: usize,
     start: Start,
     route: RouteId,
@@ -265,7 +269,7 @@ fn one<F: Family>(
         answers: nat::answered::<F>(context, found),
         ..Question::new(start.vrf, F::destination(&key), packet.hash)
     };
-    let mut decision = decide_from::<F>(context, &question, route);
+    let mut decision = ways.decide::<F>(context, &question, route);
     if let Ok(decision) = &mut decision {
         decision.translate_source(start.source);
         nat::keep::<F>(context, &key, found, decision);
@@ -376,6 +380,43 @@ pub fn decide<F: Family>(
 
 fn route_in<F: Family>(vrf: &Vrf, destination: F::Address) -> RouteId {
     F::fib(vrf).lookup(destination).unwrap_or(NO_ROUTE)
+}
+
+/// Decisions of one burst. Packets come in trains: what the route alone decides is decided once for those that follow.
+pub struct Ways {
+    route: RouteId,
+    decision: Decision,
+}
+
+impl Default for Ways {
+    fn default() -> Self {
+        Ways {
+            route: NO_ROUTE,
+            decision: Decision::NONE,
+        }
+    }
+}
+
+impl Ways {
+    /// As [`decide_from`].
+    #[inline(always)]
+    pub fn decide<F: Family>(
+        &mut self,
+        context: &Context<'_>,
+        question: &Question<F::Address>,
+        route: RouteId,
+    ) -> Result<Decision, Reason> {
+        if route == self.route && route != NO_ROUTE {
+            return Ok(self.decision);
+        }
+        let decision = decide_from::<F>(context, question, route)?;
+        // Neither a group's member, nor another VRF's route, nor a neighbour of the destination's address, nor translated.
+        let by_route = context.snapshot.route(route).map(|route| route.next_hop);
+        if by_route == Some(decision.hop) {
+            (self.route, self.decision) = (route, decision);
+        }
+        Ok(decision)
+    }
 }
 
 /// As [`decide`], from a route that was looked up.
@@ -505,6 +546,20 @@ fn terminal<F: Family>(
 
 /// What a decision depends on, as the flow table wants it.
 impl Decision {
+    /// Nothing was decided.
+    const NONE: Decision = Decision {
+        hop: HopId::RECEIVE,
+        vrf: VrfId(0),
+        routes: [NO_OBJECT; 1 + FURTHER],
+        egress: None,
+        by: Translators {
+            source: None,
+            destination: None,
+            mapping: None,
+            inside: None,
+        },
+    };
+
     /// What translates the source besides what was found on the way.
     pub fn translate_source(&mut self, by: Option<NatId>) {
         if by.is_some() {

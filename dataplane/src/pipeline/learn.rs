@@ -17,7 +17,7 @@ use super::{
     burst::{Burst, port_ingress, tunnel_ingress},
     family::Family,
     flow::{UNDECIDED, account, action_of},
-    forward::{self, Candidate, Decision, Question},
+    forward::{self, Candidate, Decision, Question, Ways},
     nat::{self, Start},
 };
 use crate::{
@@ -135,6 +135,7 @@ fn insert<F: Family>(
     let sessions = F::table(context.shared);
     let mut new = std::mem::take(&mut F::learner(context.flows).new);
     new.clear();
+    let mut ways = Ways::default();
     let answered = answers.iter().zip(starts).zip(&routes);
     for (opened, ((&reverse_key, start), &route)) in opened.iter().zip(answered) {
         let position = position(opened);
@@ -148,7 +149,7 @@ fn insert<F: Family>(
             answers: Some((F::vrf(&key), F::source(&key), F::ports(&key).source_port)),
             ..Question::new(start.vrf, F::destination(&reverse_key), packet.hash)
         };
-        let mut back = forward::decide_from::<F>(context, &question, route);
+        let mut back = ways.decide::<F>(context, &question, route);
         if let Ok(back) = &mut back {
             back.translate_source(start.source);
         }

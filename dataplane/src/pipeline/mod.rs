@@ -11,6 +11,7 @@
 //! allocates, locks, logs or waits; what it reads of the configuration is one [`Snapshot`].
 
 pub mod apply;
+pub mod budget;
 pub mod burst;
 pub mod classify;
 pub mod decap;
@@ -37,6 +38,7 @@ use crate::{
     snapshot::Snapshot,
     statistics::{Counters, Stage},
 };
+use budget::Budgets;
 use burst::Burst;
 use family::{Family, V4, V6};
 use learn::Learner;
@@ -55,6 +57,8 @@ pub struct Context<'a> {
     pub transmit: &'a mut Transmit,
     /// This worker's part in the flow tables.
     pub flows: &'a mut Flows,
+    /// What ports may open.
+    pub budgets: &'a mut Budgets,
     /// Seconds since the start.
     pub now: u32,
     /// This worker.
@@ -93,29 +97,39 @@ pub fn run(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
     flow::lookup::<V4>(burst, context);
     flow::lookup::<V6>(burst, context);
     clock.lap(context.counters, Stage::Flow, packets);
+    context.budgets.begin();
     let first = (burst.v4.first_packets() + burst.v6.first_packets()) as u64;
     let stateless = packet_mode::forward::<V4>(burst, context) + packet_mode::forward::<V6>(burst, context);
-    let missed = stateless + miss::<V4>(burst, context) + miss::<V6>(burst, context);
-    let deciding = clock.lap(context.counters, Stage::Miss, missed);
+    if stateless > 0 {
+        clock.lap(context.counters, Stage::Forward, stateless);
+    }
+    let (missed4, deciding4) = miss::<V4>(burst, context, &mut clock);
+    let (missed6, deciding6) = miss::<V6>(burst, context, &mut clock);
     apply::apply(burst, context);
     clock.lap(context.counters, Stage::Apply, packets);
     transmit::flush(context);
     clock.lap(context.counters, Stage::Transmit, packets);
-    deciding * first / missed.max(1)
+    (deciding4 + deciding6) * first / (missed4 + missed6).max(1)
 }
 
-/// The way of packets without a decision that holds; how many they are.
+/// The way of packets without a decision that holds; how many they are, and how many cycles they took.
 #[inline(never)]
-fn miss<F: Family>(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
+fn miss<F: Family>(burst: &mut Burst, context: &mut Context<'_>, clock: &mut StageClock) -> (u64, u64) {
     let lane = F::lane(burst);
     let (undecided, count) = (lane.undecided, lane.undecided_count);
-    if count > 0 {
-        related::find::<F>(burst, context, &undecided[..count]);
-        let mut candidates = forward::forward::<F>(burst, context, &undecided[..count]);
-        policy::judge::<F>(burst, context, &mut candidates);
-        learn::learn::<F>(burst, context, candidates.as_slice());
+    if count == 0 {
+        return (0, 0);
     }
-    count as u64
+    related::find::<F>(burst, context, &undecided[..count]);
+    let mut candidates = forward::forward::<F>(burst, context, &undecided[..count]);
+    let forward = clock.lap(context.counters, Stage::Forward, count as u64);
+    let judged = candidates.as_slice().len() as u64;
+    policy::judge::<F>(burst, context, &mut candidates);
+    let policy = clock.lap(context.counters, Stage::Policy, judged);
+    let allowed = candidates.as_slice();
+    learn::learn::<F>(burst, context, allowed);
+    let learn = clock.lap(context.counters, Stage::Learn, allowed.len() as u64);
+    (count as u64, forward + policy + learn)
 }
 
 /// Charges the cycles since the last look to a stage.

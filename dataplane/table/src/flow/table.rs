@@ -422,6 +422,11 @@ impl<K: Key> FlowTable<K> {
         self.len() == 0
     }
 
+    /// No session was ever held in a place at or above this: what [`sweep`](Self::sweep) goes through.
+    pub fn used(&self) -> u32 {
+        self.sessions.mark()
+    }
+
     /// Sessions that it has room for.
     pub fn capacity(&self) -> u64 {
         u64::from(self.capacity)
