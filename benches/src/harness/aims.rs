@@ -40,6 +40,15 @@ const AIMS: &[(&str, &str, Limited, Limit)] = &[
     ("churn", "replace-1m/added-gap", Value, AtMost(1.0)),
     ("control", "sync/1m-routes", Value, AtLeast(300_000.0)),
     ("control", "cold-start/10k-objects", Value, AtMost(1000.0)),
+    ("sessions", "setup/50-rules", Value, AtLeast(3e6)),
+    ("sessions", "setup/50-rules-1m", Value, AtLeast(2.5e6)),
+    ("sessions", "memory/session", Value, AtMost(192.0)),
+    ("scale", "two-over-one", Times("testpmd-io"), AtLeast(0.95)),
+    ("scale", "idle-ports/1000", Times("no-idle-ports"), AtLeast(0.9)),
+    ("scale", "idle-ports/1000/first-packet/max", Value, AtMost(200.0)),
+    ("overload", "twice/slowest-call", Value, AtMost(100.0)),
+    ("overload", "attack/kept-50", Value, AtLeast(0.95)),
+    ("overload", "attack/kept-90", Value, AtLeast(0.95)),
 ];
 
 /// An aim beside a figure.

@@ -43,8 +43,10 @@ pub struct Settings {
     pub mbuf_room: u16,
     /// Sessions a family.
     pub sessions: u32,
-    /// How long a UDP session may be idle, and a closed TCP session may stay, seconds.
+    /// How long a UDP session may be idle, seconds.
     pub idle_seconds: u32,
+    /// How long a closed TCP session may stay, seconds.
+    pub closed_seconds: u32,
 }
 
 impl Default for Settings {
@@ -57,6 +59,7 @@ impl Default for Settings {
             mbuf_room: 2048,
             sessions: 262_144,
             idle_seconds: 600,
+            closed_seconds: 5,
         }
     }
 }
@@ -65,7 +68,7 @@ impl Default for Settings {
 pub struct Daemon {
     process: Child,
     directory: PathBuf,
-    workers: Vec<u16>,
+    workers: usize,
     runtime: Runtime,
     api: WeftClient<Channel>,
 }
@@ -75,6 +78,8 @@ pub struct Daemon {
 pub struct Work {
     /// Packets a second that left, all ports and workers together.
     pub sent: f64,
+    /// How long that was.
+    pub elapsed: Duration,
     /// Packets a second that were dropped.
     pub dropped: f64,
     /// Seconds a second that a worker ran: less than 1 if others had its CPU meanwhile.
@@ -85,6 +90,14 @@ pub struct Work {
     pub longest_round: Duration,
     /// Busy cycles a received packet, stage by stage.
     pub stages: Vec<(String, f64)>,
+}
+
+/// The counters at one time.
+pub struct Look {
+    asked: Instant,
+    statistics: v1::GetStatsResponse,
+    clock: Instant,
+    ran: f64,
 }
 
 impl Daemon {
@@ -138,20 +151,19 @@ impl Daemon {
         let daemon = Daemon {
             process,
             directory,
-            workers: workers.to_vec(),
+            workers: workers.len(),
             runtime,
             api,
         };
-        daemon.keep_off_workers(workers, machine.control_cpus(settings.workers)?)?;
+        daemon.keep_off_workers(machine.control_cpus(settings.workers)?)?;
         Ok(daemon)
     }
 
-    /// Threads that are pinned to a worker's CPU are workers; the others go to the control half's CPUs.
-    fn keep_off_workers(&self, workers: &[u16], control: &[u16]) -> Result<()> {
+    /// Moves every thread but the workers to these CPUs.
+    fn keep_off_workers(&self, control: &[u16]) -> Result<()> {
         for task in fs::read_dir(format!("/proc/{}/task", self.process_id()))? {
             let task = task?;
-            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            if threads::pinned_to(&status).is_some_and(|cpu| workers.contains(&cpu)) {
+            if threads::polls(&fs::read_to_string(task.path().join("comm")).unwrap_or_default()) {
                 continue;
             }
             let moved = machine::move_to(
@@ -245,19 +257,39 @@ impl Daemon {
 
     /// What it does while `something` is done.
     pub fn work_during(&self, something: impl FnOnce() -> Result<()>) -> Result<Work> {
-        let (start, before) = self.statistics()?;
-        // A little inside of the counts, with a clock of its own.
-        let (clock, ran) = (Instant::now(), self.worker_seconds()?);
+        let before = self.look()?;
         something()?;
-        let ran = (self.worker_seconds()? - ran) / clock.elapsed().as_secs_f64();
-        let (end, after) = self.statistics()?;
-        let ran = (ran / self.workers.len() as f64).min(1.0);
-        Ok(Work::between(&before, &after, end - start, ran))
+        self.work_since(&before)
+    }
+
+    /// Where the counters stand, for [`work_since`](Self::work_since).
+    pub fn look(&self) -> Result<Look> {
+        let (asked, statistics) = self.statistics()?;
+        Ok(Look {
+            asked,
+            statistics,
+            clock: Instant::now(),
+            ran: self.worker_seconds()?,
+        })
+    }
+
+    /// What it did since.
+    pub fn work_since(&self, before: &Look) -> Result<Work> {
+        // A little inside of the counts, with a clock of its own.
+        let ran = (self.worker_seconds()? - before.ran) / before.clock.elapsed().as_secs_f64();
+        let (asked, after) = self.statistics()?;
+        let ran = (ran / self.workers as f64).min(1.0);
+        Ok(Work::between(
+            &before.statistics,
+            &after,
+            asked - before.asked,
+            ran,
+        ))
     }
 
     /// Seconds that the workers have run, all together.
     pub fn worker_seconds(&self) -> Result<f64> {
-        threads::pinned_seconds(self.process_id(), &self.workers)
+        threads::polling_seconds(self.process_id())
     }
 
     /// The work of one turn: lets it run for `settle`, then measures for `window`, then halts it again.
@@ -304,6 +336,13 @@ impl Work {
         each.join(", ")
     }
 
+    /// Part of the cycles that the workers count, idle ones too, that goes into a stage.
+    pub fn part_of(&self, stage: &str) -> f64 {
+        let all: f64 = self.stages.iter().map(|(_, cycles)| cycles).sum();
+        let its = self.stages.iter().find(|(name, _)| name == stage);
+        its.map_or(0.0, |(_, cycles)| cycles / all.max(f64::MIN_POSITIVE))
+    }
+
     /// Packets a second that would leave if the workers had their CPUs to themselves.
     pub fn undisturbed(&self) -> f64 {
         self.sent / self.ran.max(f64::MIN_POSITIVE)
@@ -332,6 +371,7 @@ impl Work {
         Work {
             sent: (book(after).sent - book(before).sent) as f64 / seconds,
             dropped: (book(after).dropped - book(before).dropped) as f64 / seconds,
+            elapsed,
             ran,
             busy_cycles: grown(|all| all.workers.iter().map(|worker| worker.busy_cycles).sum()) / received,
             longest_round: longest_round(before, after),
@@ -373,7 +413,7 @@ fn toml(settings: &Settings, workers: &[u16], directory: &Path) -> String {
         directory.join("state"),
         directory.join("weftd.sock"),
         settings.idle_seconds,
-        settings.idle_seconds,
+        settings.closed_seconds,
     )
 }
 
@@ -426,6 +466,7 @@ mod tests {
         assert_eq!(
             work,
             Work {
+                elapsed: Duration::from_millis(500),
                 sent: 3800.0,
                 dropped: 200.0,
                 ran: 0.5,

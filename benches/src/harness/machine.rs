@@ -51,18 +51,17 @@ impl Machine {
     /// The CPUs of `workers` workers: the last ones, as weftd itself chooses them.
     pub fn worker_cpus(&self, workers: usize) -> Result<&[u16]> {
         ensure!(
-            self.cpus.len() > workers,
-            "{workers} workers and the control half need {} CPUs; this process may use {:?}",
-            workers + 1,
+            self.cpus.len() >= workers && self.cpus.len() > 1,
+            "{workers} workers need as many CPUs, and two at least; this process may use {:?}",
             self.cpus
         );
         Ok(&self.cpus[self.cpus.len() - workers..])
     }
 
-    /// The CPUs that are left beside `workers` workers.
+    /// The CPUs that are left beside `workers` workers. If there are none, the control half shares the first worker's.
     pub fn control_cpus(&self, workers: usize) -> Result<&[u16]> {
         let taken = self.worker_cpus(workers)?.len();
-        Ok(&self.cpus[..self.cpus.len() - taken])
+        Ok(&self.cpus[..(self.cpus.len() - taken).max(1)])
     }
 
     /// A program that may use every CPU that this process could at first.
@@ -181,7 +180,13 @@ mod tests {
         assert_eq!(machine.worker_cpus(1).unwrap(), [8]);
         assert_eq!(machine.control_cpus(1).unwrap(), [0, 1, 2]);
         assert_eq!(machine.worker_cpus(2).unwrap(), [2, 8]);
-        assert!(machine.worker_cpus(4).is_err(), "nothing is left for control");
+        assert_eq!(machine.worker_cpus(4).unwrap(), [0, 1, 2, 8]);
+        assert_eq!(
+            machine.control_cpus(4).unwrap(),
+            [0],
+            "nothing is left for control"
+        );
+        assert!(machine.worker_cpus(5).is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use weft_packet::Mac;
 use weft_tests::{host, namespace::Namespace, sys, within};
 
 use super::{
@@ -46,6 +47,17 @@ pub mod port {
     pub const TUNNEL: u32 = 4;
 }
 
+/// A guest on vhost-user that OVS connects to.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// The guest's socket.
+    pub socket: PathBuf,
+    /// What is behind it.
+    pub subnet: String,
+    /// The guest's address.
+    pub mac: Mac,
+}
+
 /// A running OVS-DPDK.
 pub struct Ovs {
     namespace: Namespace,
@@ -62,6 +74,15 @@ impl Ovs {
 
     /// Starts it with an endless replay of the file.
     pub fn start(machine: &Machine, file: &Path, side: Side) -> Result<Self> {
+        Self::launch(machine, |ovs| ovs.build(file, side))
+    }
+
+    /// Starts it as the router between two guests with these sockets, subnets and addresses: stateful, a hop.
+    pub fn between(machine: &Machine, guests: &[Guest; 2]) -> Result<Self> {
+        Self::launch(machine, |ovs| ovs.build_between(guests))
+    }
+
+    fn launch(machine: &Machine, build: impl FnOnce(&Self) -> Result<()>) -> Result<Self> {
         let directory = host::run_directory().join("ovs");
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory)?;
@@ -120,7 +141,7 @@ impl Ovs {
             database,
             switch,
         };
-        ovs.build(file, side).with_context(|| {
+        build(&ovs).with_context(|| {
             let log = fs::read_to_string(ovs.directory.join("ovs.log")).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             lines[lines.len().saturating_sub(12)..].join("\n")
@@ -156,6 +177,43 @@ impl Ovs {
         ));
         self.appctl(&["tnl/arp/set", "brp", REMOTE, &mac(NEIGHBOUR)])?;
         self.appctl(&["dpctl/ct-set-maxconns", "3000000"])?;
+        Ok(())
+    }
+
+    fn build_between(&self, guests: &[Guest; 2]) -> Result<()> {
+        vsctl(
+            &self.directory,
+            "add-br br0 -- set bridge br0 datapath_type=netdev",
+        )?;
+        self.appctl(&["dpctl/ct-set-maxconns", "3000000"])?;
+        self.ofctl(&["del-flows", "br0"])?;
+        for (number, guest) in (1..).zip(guests) {
+            vsctl(
+                &self.directory,
+                &format!(
+                    "add-port br0 guest-{number} -- set Interface guest-{number} type=dpdkvhostuserclient \
+                     ofport_request={number} options:vhost-server-path={}",
+                    guest.socket.display()
+                ),
+            )?;
+            self.ofctl(&[
+                "add-flow",
+                "br0",
+                &format!(
+                    "table=2,ip,nw_dst={},actions=dec_ttl,mod_dl_src={},mod_dl_dst={},output:{number}",
+                    guest.subnet,
+                    Mac::VIRTUAL_ROUTER,
+                    guest.mac
+                ),
+            ])?;
+        }
+        for flow in [
+            "table=0,ip,actions=ct(table=1,zone=1)",
+            "table=1,ct_state=+new+trk,ip,actions=ct(commit,zone=1),goto_table:2",
+            "table=1,ct_state=+est+trk,ip,actions=goto_table:2",
+        ] {
+            self.ofctl(&["add-flow", "br0", flow])?;
+        }
         Ok(())
     }
 

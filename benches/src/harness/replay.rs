@@ -140,13 +140,27 @@ impl Replay {
 
     /// The file, made if it is not there yet.
     pub fn file(&self) -> Result<PathBuf> {
+        self.stored(&self.to_string(), 0, 1)
+    }
+
+    /// A file for each direction: what the initiators send, and what they get back.
+    pub fn directions(&self) -> Result<[PathBuf; 2]> {
+        Ok([
+            self.stored(&format!("{self}-there"), 0, 2)?,
+            self.stored(&format!("{self}-back"), 1, 2)?,
+        ])
+    }
+
+    /// Every `step`th packet from the one at `first` on.
+    fn stored(&self, name: &str, first: usize, step: usize) -> Result<PathBuf> {
         let directory = std::env::current_exe()?.with_file_name("replay");
         fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-        let path = directory.join(format!("{self}.pcap"));
+        let path = directory.join(format!("{name}.pcap"));
         if !path.exists() {
             // Under another name until it is whole.
             let partial = path.with_extension(std::process::id().to_string());
-            let written = write(&partial, self.inner().map(|packet| self.frame(&packet)));
+            let packets = self.inner().skip(first).step_by(step);
+            let written = write(&partial, packets.map(|packet| self.frame(&packet)));
             written.with_context(|| partial.display().to_string())?;
             fs::rename(&partial, &path)?;
         }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use weft_tests::{host, sys};
 
-use super::{forwarding::SPARE_BUFFERS, machine::Machine};
+use super::{forwarding::SPARE_BUFFERS, machine::Machine, threads};
 
 /// How long testpmd may take to fill its pool.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -42,30 +42,45 @@ impl Mode {
     }
 }
 
-/// A testpmd on one worker's CPU, from the replay of a file to a device that drops everything.
+/// A testpmd from replays to devices that drop everything, one of each a worker.
 pub struct Testpmd {
     process: Child,
+    workers: usize,
     input: ChildStdin,
     output: Receiver<String>,
 }
 
 impl Testpmd {
-    /// Starts it, halted, with buffers of `room` bytes for the `packets` of the file.
-    pub fn start(machine: &Machine, file: &Path, packets: usize, room: u16) -> Result<Self> {
-        let (control, worker) = (machine.control_cpus(1)?[0], machine.worker_cpus(1)?[0]);
+    /// Starts it, halted, with a worker for each file, and buffers of `room` bytes for the `packets` of all of them.
+    pub fn start(machine: &Machine, files: &[&Path], packets: usize, room: u16) -> Result<Self> {
+        let workers = files.len();
+        let control = machine.control_cpus(workers)?[0];
+        let mut lcores = format!("0@{control}");
+        for (number, cpu) in machine.worker_cpus(workers)?.iter().enumerate() {
+            lcores += &format!(",{}@{cpu}", number + 1);
+        }
         // Without a terminal its output would wait for a full buffer.
         let mut command = machine.command("stdbuf");
         command
             .args(["-oL", "dpdk-testpmd", "--in-memory", "--no-pci", "--no-telemetry"])
-            .arg(format!("--lcores={control},{worker}"))
-            .arg(format!("--main-lcore={control}"))
-            .arg(format!("--file-prefix=weft-{}-testpmd", host::run_number()))
+            .arg(format!("--lcores={lcores}"))
+            .arg("--main-lcore=0")
             .arg(format!(
-                "--vdev=net_pcap0,rx_pcap={},infinite_rx=1",
-                file.display()
-            ))
-            .args(["--vdev=net_null0,no-rx=1", "--", "-i", "--nb-cores=1"])
-            .arg(format!("--total-num-mbufs={}", packets + SPARE_BUFFERS))
+                "--file-prefix=weft-{}-testpmd-{workers}",
+                host::run_number()
+            ));
+        for (number, file) in files.iter().enumerate() {
+            command
+                .arg(format!(
+                    "--vdev=net_pcap{number},rx_pcap={},infinite_rx=1",
+                    file.display()
+                ))
+                .arg(format!("--vdev=net_null{number},no-rx=1"));
+        }
+        command
+            .args(["--", "-i"])
+            .arg(format!("--nb-cores={workers}"))
+            .arg(format!("--total-num-mbufs={}", packets + workers * SPARE_BUFFERS))
             .arg(format!(
                 "--mbuf-size={}",
                 room + weft_dataplane::dpdk::mempool::HEADROOM
@@ -88,6 +103,7 @@ impl Testpmd {
         });
         let mut testpmd = Testpmd {
             process,
+            workers,
             input,
             output,
         };
@@ -97,15 +113,29 @@ impl Testpmd {
 
     /// Forwards for `settle`, then measures for `window` how many packets a second leave, then halts.
     pub fn turn(&mut self, mode: Mode, settle: Duration, window: Duration) -> Result<f64> {
+        Ok(self.measure(mode, settle, window)?.0)
+    }
+
+    /// The same, if the workers had had their CPUs to themselves.
+    pub fn undisturbed_turn(&mut self, mode: Mode, settle: Duration, window: Duration) -> Result<f64> {
+        let (rate, ran) = self.measure(mode, settle, window)?;
+        Ok(rate / ran)
+    }
+
+    /// Packets a second, and the part of the time that the workers ran.
+    fn measure(&mut self, mode: Mode, settle: Duration, window: Duration) -> Result<(f64, f64)> {
         self.say(&format!("set fwd {}\nstart", mode.name()))?;
         std::thread::sleep(settle);
         let (start, before) = self.sent()?;
+        let (clock, ran) = (Instant::now(), threads::polling_seconds(self.process_id())?);
         std::thread::sleep(window);
+        let ran = (threads::polling_seconds(self.process_id())? - ran) / clock.elapsed().as_secs_f64();
         let (end, after) = self.sent()?;
         self.say("stop")?;
         // The answer comes when the worker has stopped.
         self.sent()?;
-        Ok((after - before) as f64 / (end - start).as_secs_f64())
+        let ran = (ran / self.workers as f64).clamp(f64::MIN_POSITIVE, 1.0);
+        Ok(((after - before) as f64 / (end - start).as_secs_f64(), ran))
     }
 
     /// Its process id.
@@ -115,7 +145,19 @@ impl Testpmd {
 
     /// Packets that have left so far.
     fn sent(&mut self) -> Result<(Instant, u64)> {
-        self.say("show port stats 1")?;
+        let mut sum = 0;
+        let mut when = Instant::now();
+        for worker in 0..self.workers {
+            // Each replay is followed by its sink.
+            self.say(&format!("show port stats {}", 2 * worker + 1))?;
+            let (now, count) = self.answer()?;
+            when = now;
+            sum += count;
+        }
+        Ok((when, sum))
+    }
+
+    fn answer(&mut self) -> Result<(Instant, u64)> {
         let mut said = Vec::new();
         while let Ok(line) = self.output.recv_timeout(PATIENCE) {
             let now = Instant::now();

@@ -126,7 +126,7 @@ fn measure(bench: &mut Bench, cases: &[Case]) -> Result<()> {
             .transpose()
             .context("OVS-DPDK")?,
         testpmd: RefCell::new(
-            Testpmd::start(&bench.machine, &file, replay.packets(), room).context("testpmd")?,
+            Testpmd::start(&bench.machine, &[&file], replay.packets(), room).context("testpmd")?,
         ),
     };
     if let Some(ovs) = &peers.ovs {
@@ -160,10 +160,9 @@ fn take_turns(bench: &mut Bench, case: &Case, file: &Path, peers: &Peers) -> Res
     }
 
     let machine = bench.machine.clone();
-    let worker = machine.worker_cpus(1)?[0];
     let mut stages = String::new();
     let mut weft = || {
-        let work = undisturbed(daemon.process_id(), worker, || daemon.turn(settle, window))?;
+        let work = undisturbed(daemon.process_id(), || daemon.turn(settle, window))?;
         ensure!(
             work.dropped < work.sent / 1000.0,
             "weft dropped {:.0} packets a second beside {:.0} sent",
@@ -177,16 +176,14 @@ fn take_turns(bench: &mut Bench, case: &Case, file: &Path, peers: &Peers) -> Res
         let machine = &machine;
         move || {
             let mut testpmd = peers.testpmd.borrow_mut();
-            let rate = undisturbed(testpmd.process_id(), worker, || {
-                testpmd.turn(mode, settle, window)
-            })?;
+            let rate = undisturbed(testpmd.process_id(), || testpmd.turn(mode, settle, window))?;
             Ok(machine.cycles(rate))
         }
     };
     let (mut io, mut swap) = (swapped(Mode::Io), swapped(Mode::Swap));
     let samples = match ovs {
         Some((ovs, _)) => {
-            let mut switch = || undisturbed(ovs.process_id(), worker, || ovs.turn(settle, window));
+            let mut switch = || undisturbed(ovs.process_id(), || ovs.turn(settle, window));
             in_turns(TURNS, &mut [&mut weft, &mut io, &mut swap, &mut switch])?
         }
         None => in_turns(TURNS, &mut [&mut weft, &mut io, &mut swap])?,
