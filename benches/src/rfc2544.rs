@@ -1,20 +1,31 @@
-//! NDR, PDR and latencies (RFC 2544, RFC 9004) between two guests, by weft's own generator: one session table, both
-//! directions, over virtio-user/vhost-user and over memif; OVS-DPDK in turns on the same vhost-user path.
+//! NDR, PDR and latencies (RFC 2544, RFC 9004) between two guests, by weft's own generator: 10,000 UDP sessions in both
+//! directions, over virtio-user/vhost-user and over memif; OVS-DPDK (with connection tracking, without rules) in turns on
+//! the same vhost-user path.
 //!
 //! A case is a link and a size: `vhost-user/64/ndr` is the highest rate, both directions together, at which at most
 //! 0.001 % are lost, `…/pdr` the one with 0.5 %, `…/latency-50/p99` the latency at half of the NDR. What a full ring
 //! of the guest's does not take counts as lost.
 
-use anyhow::{Context, Result};
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use weft_tests::host;
 
 use crate::{
     generator::{
-        ends::Link,
+        client::Generator,
+        ends::{End, Link},
         pair::{self, Effort, Pair},
         report::Percentiles,
         stream::Sizes,
     },
-    harness::{Bench, daemon::Settings, report::WEFT, turns::Samples},
+    harness::{
+        Bench,
+        daemon::{Daemon, Settings},
+        ovs::{self, Ovs},
+        report::{Better, WEFT},
+        turns::Samples,
+    },
 };
 
 /// Loads at which latencies are measured, percent of the NDR.
@@ -35,29 +46,121 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-fn measure(bench: &mut Bench, case: &str, link: Link, sizes: Sizes, effort: &Effort) -> Result<()> {
-    let (daemon, mut pair) = pair::weft(bench, &Settings::default(), link, 2, sizes)?;
-    let (mut ndr, mut pdr) = (Samples::default(), Samples::default());
-    for _ in 0..effort.turns {
-        let rates = pair.rates(effort)?;
-        ndr.push(rates.ndr / 1e6);
-        pdr.push(rates.pdr / 1e6);
+/// A router and its guests. While another has its turn, both are halted.
+struct Contender {
+    router: Router,
+    pair: Pair,
+    ndr: Samples,
+    pdr: Samples,
+}
+
+enum Router {
+    Weft(Box<Daemon>),
+    Ovs(Box<Ovs>),
+}
+
+impl Contender {
+    fn weft(bench: &Bench, link: Link, sizes: Sizes) -> Result<Self> {
+        let (daemon, pair) = pair::weft(bench, &Settings::default(), link, 2, sizes)?;
+        Ok(Self::of(Router::Weft(Box::new(daemon)), pair))
     }
-    let report = &mut bench.report;
-    report.alone(&format!("{case}/ndr"), WEFT, "Mpps", &ndr);
-    report.alone(&format!("{case}/pdr"), WEFT, "Mpps", &pdr);
+
+    fn ovs(bench: &Bench, sizes: Sizes) -> Result<Self> {
+        let directory = host::run_directory().join("ovs-guests");
+        fs::create_dir_all(&directory)?;
+        let ends = [0, 1].map(|number| End::new(number, Link::VhostUser, &directory));
+        let guests = ends.each_ref().map(|end| ovs::Guest {
+            socket: end.socket().to_owned(),
+            subnet: end.subnet(),
+            mac: end.mac(),
+        });
+        let ovs = Ovs::between(&bench.machine, &guests)?;
+        let generator = Generator::start(&bench.machine, "ovs-guests", &ends)?;
+        let mut pair = Pair::new(generator, ends.into(), sizes)?;
+        pair.warm_up()?;
+        Ok(Self::of(Router::Ovs(Box::new(ovs)), pair))
+    }
+
+    fn of(router: Router, pair: Pair) -> Self {
+        Contender {
+            router,
+            pair,
+            ndr: Samples::default(),
+            pdr: Samples::default(),
+        }
+    }
+
+    fn halt(&mut self) -> Result<()> {
+        self.pair.generator().halt()?;
+        match &self.router {
+            Router::Weft(daemon) => daemon.pause(),
+            Router::Ovs(ovs) => ovs.pause(),
+        }
+    }
+
+    fn resume(&mut self) -> Result<()> {
+        match &self.router {
+            Router::Weft(daemon) => daemon.resume()?,
+            Router::Ovs(ovs) => ovs.resume()?,
+        }
+        self.pair.generator().resume()
+    }
+
+    /// Has its turn.
+    fn search(&mut self, effort: &Effort) -> Result<()> {
+        self.resume()?;
+        // What is learned and cached may have grown old meanwhile.
+        self.pair.warm_up()?;
+        let rates = self.pair.rates(effort)?;
+        self.ndr.push(rates.ndr / 1e6);
+        self.pdr.push(rates.pdr / 1e6);
+        self.halt()
+    }
+}
+
+fn measure(bench: &mut Bench, case: &str, link: Link, sizes: Sizes, effort: &Effort) -> Result<()> {
+    let mut weft = Contender::weft(bench, link, sizes).context("weft")?;
+    weft.halt()?;
+    let mut ovs = match link {
+        Link::VhostUser => {
+            ensure!(
+                Ovs::is_installed(),
+                "OVS-DPDK is missing: `./dev bench` installs openvswitch-switch-dpdk"
+            );
+            let mut ovs = Contender::ovs(bench, sizes).context("OVS-DPDK")?;
+            ovs.halt()?;
+            Some(ovs)
+        }
+        Link::Memif => None,
+    };
+    for _ in 0..effort.turns {
+        weft.search(effort).context("weft")?;
+        if let Some(ovs) = &mut ovs {
+            ovs.search(effort).context("OVS-DPDK")?;
+        }
+    }
+    let rates = |of: &Contender| [of.ndr.clone(), of.pdr.clone()];
+    let peer = ovs.as_ref().map(rates);
+    for (part, (name, mine)) in ["ndr", "pdr"].into_iter().zip(rates(&weft)).enumerate() {
+        let (case, report) = (format!("{case}/{name}"), &mut bench.report);
+        match &peer {
+            Some(its) => report.against(&case, "Mpps", Better::More, &mine, "ovs-dpdk", &its[part]),
+            None => report.alone(&case, WEFT, "Mpps", &mine),
+        }
+    }
+    let most = weft.ndr.median() * 1e6;
+    weft.resume()?;
     for percent in LATENCY_LOADS {
-        let load = ndr.median() * 1e6 * f64::from(percent) / 100.0;
+        let load = most * f64::from(percent) / 100.0;
         latencies(
             bench,
             &format!("{case}/latency-{percent}"),
-            &mut pair,
+            &mut weft.pair,
             load,
             effort,
         )?;
     }
-    drop(pair);
-    daemon.stop()
+    Ok(())
 }
 
 /// A latency of a report, of either direction.
