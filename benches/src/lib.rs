@@ -16,6 +16,7 @@ pub mod plot;
 pub mod rfc2544;
 pub mod scale;
 pub mod sessions;
+pub mod stages;
 
 use anyhow::Result;
 pub use harness::Bench;
@@ -61,6 +62,11 @@ pub const BENCHMARKS: &[Benchmark] = &[
         name: "overload",
         about: "Twice weft's rate, and an attack of new sessions: what is kept, and whether control answers",
         run: overload::run,
+    },
+    Benchmark {
+        name: "stages",
+        about: "Each stage of the pipeline alone, cold and warm tables: cycles a packet",
+        run: stages::run,
     },
     Benchmark {
         name: "fib",

@@ -48,6 +48,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
         sessions: 2_000_000,
         // Sessions of an attack go soon, so that it goes on finding room.
         idle_seconds: 2,
+        closed_seconds: 2,
         ..Settings::default()
     };
     let (daemon, mut pair) = pair::weft(bench, &settings, Link::VhostUser, 3, SIZES)?;

@@ -119,6 +119,11 @@ impl Generator {
         }
     }
 
+    /// Its process id.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Halts the whole process, so that others can have its CPU.
     pub fn halt(&self) -> anyhow::Result<()> {
         sys::signal(self.process.id(), libc::SIGSTOP).context("halting the generator")

@@ -83,8 +83,8 @@ impl End {
         }
     }
 
-    /// weft's port, with a route for its subnet, in a VRF.
-    pub fn port(&self, vrf: &str) -> String {
+    /// weft's port, with a route for its subnet, in a VRF. `policies` are judged in this order; without any it is open.
+    pub fn port(&self, vrf: &str, policies: &[&str]) -> String {
         let (number, socket, mac) = (self.number, self.socket.display(), self.mac());
         let device = match self.link {
             Link::VhostUser => format!("vhost_user: {{socket: \"{socket}\"}}"),
@@ -92,8 +92,9 @@ impl End {
                 "ethdev: {{device: \"net_memif{number},role=server,socket={socket},socket-abstract=no\"}}"
             ),
         };
+        let policies = policies.join(", ");
         format!(
-            "kind: Port\nname: end-{number}\nspec: {{{device}, vrf: {vrf}, mac: \"{mac}\"}}\n---\n\
+            "kind: Port\nname: end-{number}\nspec: {{{device}, vrf: {vrf}, mac: \"{mac}\", policies: [{policies}]}}\n---\n\
              kind: Route\nname: end-{number}\nspec: {{vrf: {vrf}, prefix: {}, next_hop: {{port: {{port: end-{number}}}}}}}\n",
             self.subnet()
         )
@@ -161,11 +162,11 @@ mod tests {
     fn ports_are_objects_of_the_api() {
         for link in [Link::VhostUser, Link::Memif] {
             for end in End::several(3, link, Path::new("/run/weft-1")) {
-                let objects = weft_cli::manifest::load_text("benchmark", &end.port("red"));
+                let objects = weft_cli::manifest::load_text("benchmark", &end.port("red", &["web"]));
                 assert!(
                     objects.is_ok_and(|objects| objects.len() == 2),
                     "{}",
-                    end.port("red")
+                    end.port("red", &["web"])
                 );
             }
         }

@@ -176,7 +176,7 @@ pub fn weft(
     let daemon = Daemon::start(&bench.machine, settings)?;
     let ends = End::several(count, link, &daemon.path(""));
     let mut objects = vec!["kind: Vrf\nname: red\n".to_owned()];
-    objects.extend(ends.iter().map(|end| end.port("red")));
+    objects.extend(ends.iter().map(|end| end.port("red", &[])));
     daemon.apply(&objects.join("---\n"))?;
     let generator = Generator::start(&bench.machine, "generator", &ends)?;
     let mut pair = Pair::new(generator, ends, sizes)?;

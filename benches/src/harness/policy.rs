@@ -6,6 +6,8 @@ use std::fmt::Write;
 
 /// Rules a direction.
 pub const RULES: usize = 50;
+/// A TCP port that its first rule lets through.
+pub const SERVICE: u16 = 8000;
 /// Its name.
 pub const NAME: &str = "fifty-rules";
 
@@ -19,7 +21,7 @@ pub fn manifest() -> String {
             let rule = match number % 4 {
                 0 => format!(
                     "action: allow, protocol: tcp, destination_ports: [{{first: {}}}]",
-                    8000 + number
+                    usize::from(SERVICE) + number
                 ),
                 1 => format!(
                     "action: deny, remote: {{prefix: 172.16.{number}.0/24, except: [172.16.{number}.128/25]}}"
