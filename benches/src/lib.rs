@@ -13,6 +13,7 @@ pub mod harness;
 pub mod overload;
 pub mod peers;
 pub mod plot;
+pub mod policy;
 pub mod rfc2544;
 pub mod scale;
 pub mod sessions;
@@ -67,6 +68,11 @@ pub const BENCHMARKS: &[Benchmark] = &[
         name: "stages",
         about: "Each stage of the pipeline alone, cold and warm tables: cycles a packet",
         run: stages::run,
+    },
+    Benchmark {
+        name: "policy",
+        about: "A first packet's decision by the number of rules; how soon a change is in force at a thousand ports",
+        run: policy::run,
     },
     Benchmark {
         name: "fib",
