@@ -5,6 +5,8 @@
 //! memory with transparent hugepages asked for does the same job slower; [`FlatMemory::pages`] says which it is.
 #![allow(unsafe_code)]
 
+#[cfg(not(any(loom, miri)))]
+use std::sync::Arc;
 use std::{fmt, io, ops::Deref, ptr::NonNull};
 
 use crate::sync::{AtomicU32, AtomicU64};
@@ -58,13 +60,144 @@ unsafe impl Zeroable for AtomicU64 {}
 // SAFETY: an array of such values is such a value.
 unsafe impl<const N: usize> Zeroable for [AtomicU64; N] where [AtomicU64; N]: Default {}
 
+/// Where arrays of a region begin.
+const ALIGNMENT: usize = 64;
+
+/// Memory that is mapped at once and given back at once.
+#[cfg(not(any(loom, miri)))]
+struct Mapping {
+    base: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: an address and a length; what lies there belongs to the arrays.
+#[cfg(not(any(loom, miri)))]
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+#[cfg(not(any(loom, miri)))]
+unsafe impl Sync for Mapping {}
+
+#[cfg(not(any(loom, miri)))]
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping that was made; every array that lies in it has kept it until now.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// Memory for several arrays of one table, so that rounding to hugepages is paid once.
+///
+/// Loom's atomics are no plain memory, and Miri knows no hugepages: there each array is made value by value on the
+/// heap.
+pub struct Region {
+    #[cfg(not(any(loom, miri)))]
+    mapping: Arc<Mapping>,
+    #[cfg(not(any(loom, miri)))]
+    used: usize,
+    pages: Pages,
+}
+
+impl Region {
+    /// How many bytes of a region an array takes.
+    pub const fn room_for<T>(count: usize) -> Option<usize> {
+        match count.checked_mul(size_of::<T>()) {
+            Some(bytes) => bytes.checked_next_multiple_of(ALIGNMENT),
+            None => None,
+        }
+    }
+
+    /// Memory of so many bytes, all zero, in hugepages if they are wanted and there are enough.
+    #[cfg(not(any(loom, miri)))]
+    pub fn new(purpose: &'static str, bytes: usize, hugepages: bool) -> Result<Self, MemoryError> {
+        let refuse = |source| MemoryError {
+            purpose,
+            bytes,
+            source,
+        };
+        if bytes > isize::MAX as usize - 2 * HUGE_PAGE {
+            return Err(refuse(io::ErrorKind::OutOfMemory.into()));
+        }
+        let wanted = bytes.max(1);
+        let huge = if hugepages { map_huge(wanted) } else { None };
+        let ((base, bytes), pages) = match huge {
+            Some(mapped) => (mapped, Pages::Huge),
+            None => (map_ordinary(wanted).map_err(refuse)?, Pages::Ordinary),
+        };
+        let mapping = Arc::new(Mapping { base, bytes });
+        Ok(Region {
+            mapping,
+            used: 0,
+            pages,
+        })
+    }
+
+    /// As above.
+    #[cfg(any(loom, miri))]
+    pub fn new(_purpose: &'static str, _bytes: usize, _hugepages: bool) -> Result<Self, MemoryError> {
+        Ok(Region {
+            pages: Pages::Ordinary,
+        })
+    }
+
+    /// An array of `count` values, all zero.
+    ///
+    /// # Panics
+    /// If the region was not made large enough, see [`Self::room_for`].
+    #[cfg(not(any(loom, miri)))]
+    pub fn array<T: Zeroable>(&mut self, count: usize) -> FlatMemory<T> {
+        const { assert!(!std::mem::needs_drop::<T>() && align_of::<T>() <= ALIGNMENT) };
+        let end = Self::room_for::<T>(count).and_then(|bytes| self.used.checked_add(bytes));
+        let end = end.filter(|end| *end <= self.mapping.bytes.next_multiple_of(ALIGNMENT));
+        let Some(end) = end else {
+            panic!(
+                "{count} values do not fit into a region of {} bytes",
+                self.mapping.bytes
+            );
+        };
+        // SAFETY: within the mapping, which begins at a page; what lies behind `used` belongs to no array yet.
+        let base = unsafe { self.mapping.base.add(self.used) }.cast();
+        self.used = end;
+        FlatMemory {
+            base,
+            count,
+            pages: self.pages,
+            mapping: Arc::clone(&self.mapping),
+        }
+    }
+
+    /// As above.
+    #[cfg(any(loom, miri))]
+    pub fn array<T: Zeroable>(&mut self, count: usize) -> FlatMemory<T> {
+        let values: Box<[T]> = (0..count).map(|_| T::default()).collect();
+        FlatMemory {
+            base: NonNull::from(Box::leak(values)).cast(),
+            count,
+            pages: Pages::Ordinary,
+        }
+    }
+
+    /// What it lies in.
+    pub fn pages(&self) -> Pages {
+        self.pages
+    }
+
+    /// How much memory it takes, with what rounding to pages adds.
+    pub fn bytes(&self) -> usize {
+        #[cfg(not(any(loom, miri)))]
+        return self.mapping.bytes;
+        #[cfg(any(loom, miri))]
+        return 0;
+    }
+}
+
 /// An array of `T` outside the heap, all zero at first.
 pub struct FlatMemory<T> {
     base: NonNull<T>,
     count: usize,
-    /// Length of the mapping.
-    bytes: usize,
     pages: Pages,
+    /// In which it lies.
+    #[cfg(not(any(loom, miri)))]
+    mapping: Arc<Mapping>,
 }
 
 // SAFETY: FlatMemory owns its elements as a Box<[T]> would.
@@ -73,47 +206,10 @@ unsafe impl<T: Send> Send for FlatMemory<T> {}
 unsafe impl<T: Sync> Sync for FlatMemory<T> {}
 
 impl<T: Zeroable> FlatMemory<T> {
-    /// Memory for `count` values, in hugepages if they are wanted and there are enough.
-    #[cfg(not(any(loom, miri)))]
+    /// Memory for `count` values in a region of their own.
     pub fn new(purpose: &'static str, count: usize, hugepages: bool) -> Result<Self, MemoryError> {
-        const { assert!(!std::mem::needs_drop::<T>() && align_of::<T>() <= 4096) };
-        let refuse = |bytes, source| MemoryError {
-            purpose,
-            bytes,
-            source,
-        };
-        let wanted = count
-            .checked_mul(size_of::<T>())
-            .filter(|bytes| *bytes <= isize::MAX as usize - 2 * HUGE_PAGE)
-            .ok_or_else(|| refuse(usize::MAX, io::ErrorKind::OutOfMemory.into()))?
-            .max(1);
-        let huge = if hugepages { map_huge(wanted) } else { None };
-        let (base, bytes, pages) = match huge {
-            Some((base, bytes)) => (base, bytes, Pages::Huge),
-            None => {
-                let (base, bytes) = map_ordinary(wanted).map_err(|source| refuse(wanted, source))?;
-                (base, bytes, Pages::Ordinary)
-            }
-        };
-        Ok(FlatMemory {
-            base: base.cast(),
-            count,
-            bytes,
-            pages,
-        })
-    }
-
-    /// Loom's atomics are no plain memory, and Miri knows no hugepages: made value by value on the heap.
-    #[cfg(any(loom, miri))]
-    pub fn new(_purpose: &'static str, count: usize, _hugepages: bool) -> Result<Self, MemoryError> {
-        let values: Box<[T]> = (0..count).map(|_| T::default()).collect();
-        let base = NonNull::from(Box::leak(values)).cast();
-        Ok(FlatMemory {
-            base,
-            count,
-            bytes: 0,
-            pages: Pages::Ordinary,
-        })
+        let bytes = Region::room_for::<T>(count).unwrap_or(usize::MAX);
+        Ok(Region::new(purpose, bytes, hugepages)?.array(count))
     }
 }
 
@@ -123,9 +219,12 @@ impl<T> FlatMemory<T> {
         self.pages
     }
 
-    /// How much memory it takes, with what rounding to pages adds.
+    /// How much memory its region takes, with what rounding to pages adds.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        #[cfg(not(any(loom, miri)))]
+        return self.mapping.bytes;
+        #[cfg(any(loom, miri))]
+        return 0;
     }
 }
 
@@ -140,15 +239,10 @@ impl<T> Deref for FlatMemory<T> {
     }
 }
 
+#[cfg(any(loom, miri))]
 impl<T> Drop for FlatMemory<T> {
     fn drop(&mut self) {
-        #[cfg(not(any(loom, miri)))]
-        // SAFETY: exactly the mapping made in `new`; nobody can hold a reference into it any more.
-        unsafe {
-            libc::munmap(self.base.as_ptr().cast(), self.bytes);
-        }
-        #[cfg(any(loom, miri))]
-        // SAFETY: the box leaked in `new`, of the same length.
+        // SAFETY: the box leaked in `array`, of the same length.
         drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.base.as_ptr(), self.count)) });
     }
 }
@@ -244,6 +338,29 @@ mod tests {
         let memory = FlatMemory::<AtomicU64>::new("test", HUGE_PAGE, false).unwrap();
         assert_eq!(memory.pages(), Pages::Ordinary);
         assert_eq!(memory.as_ptr() as usize % HUGE_PAGE, 0);
+    }
+
+    #[test]
+    fn arrays_of_a_region_lie_side_by_side_and_outlive_it() {
+        let room = |count| Region::room_for::<AtomicU32>(count).unwrap();
+        let mut region = Region::new("test", room(3) + room(100), false).unwrap();
+        let (one, other) = (region.array::<AtomicU32>(3), region.array::<AtomicU32>(100));
+        drop(region);
+        for (number, value) in one.iter().chain(other.iter()).enumerate() {
+            assert_eq!(value.load(Relaxed), 0);
+            value.store(number as u32, Relaxed);
+        }
+        assert_eq!(other.as_ptr() as usize % ALIGNMENT, 0);
+        drop(one);
+        assert!(other.iter().map(|value| value.load(Relaxed)).eq(3..103));
+    }
+
+    #[test]
+    #[should_panic = "100 values do not fit into a region of"]
+    fn an_array_that_does_not_fit_is_refused() {
+        Region::new("test", 64, false)
+            .unwrap()
+            .array::<[AtomicU64; 8]>(100);
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub(crate) struct Queue(crossbeam::queue::ArrayQueue<u32>);
 
 #[cfg(not(loom))]
 impl Queue {
+    /// Memory a number: itself, and its turn.
+    pub(crate) const BYTES_EACH: usize = 16;
+
     /// Room for `capacity` numbers.
     pub(crate) fn new(capacity: usize) -> Self {
         Queue(crossbeam::queue::ArrayQueue::new(capacity.max(1)))
@@ -52,6 +55,8 @@ pub(crate) struct Queue(Mutex<std::collections::VecDeque<u32>>, usize);
 #[cfg(loom)]
 #[allow(missing_docs, clippy::unwrap_used)]
 impl Queue {
+    pub(crate) const BYTES_EACH: usize = 0;
+
     pub(crate) fn new(capacity: usize) -> Self {
         Queue(Mutex::new(Default::default()), capacity.max(1))
     }

@@ -98,7 +98,7 @@ impl<K: Named> Subject<K> {
             workers: 1,
         };
         let table = FlowTable::<K>::new(&config, &domain).unwrap();
-        let buckets = u64::from(2 * SESSIONS).div_ceil(5);
+        let buckets = u64::from(20 * SESSIONS).div_ceil(56);
         let keys = (0..)
             .map(K::named)
             .filter(|key| !crowded || ((table.hash(key) >> 32) * buckets) >> 32 == 0)

@@ -130,8 +130,12 @@ fn nobody_finds_another_sessions_action_while_sessions_come_and_go() {
                             .wrapping_add(1442695040888963407);
                         (random >> 33) as u32 % bound
                     };
-                    let mut burst_hits = 0;
-                    for burst in 0..BURSTS {
+                    // A worker that the host keeps from running delays every grace period, and then the others find
+                    // a table that is full of what is gone: they go on until enough was found.
+                    for burst in 0.. {
+                        if burst >= BURSTS && hits.load(Ordering::Relaxed) > u64::from(BURSTS) {
+                            break;
+                        }
                         let mut held = Vec::new();
                         for _ in 0..16 {
                             let key = key(next(KEYS));
@@ -148,9 +152,9 @@ fn nobody_finds_another_sessions_action_while_sessions_come_and_go() {
                                 held.push((key, inserted.direction()));
                             }
                         }
+                        hits.fetch_add(held.len() as u64, Ordering::Relaxed);
                         // Until the burst ends, what was found is what was looked for, removed or not.
                         for (key, found) in held {
-                            burst_hits += 1;
                             let decided = table.direction(found).decided();
                             assert_eq!((decided.action, decided.ingress), (action(&key), key.source));
                             assert_eq!(table.direction(found).key(), key);
@@ -162,7 +166,6 @@ fn nobody_finds_another_sessions_action_while_sessions_come_and_go() {
                             thread::yield_now();
                         }
                     }
-                    hits.fetch_add(burst_hits, Ordering::Relaxed);
                 })
             })
             .collect();
@@ -184,10 +187,6 @@ fn nobody_finds_another_sessions_action_while_sessions_come_and_go() {
             result.unwrap();
         }
     });
-    assert!(
-        hits.into_inner() > u64::from(BURSTS),
-        "the table was empty or full all the time"
-    );
     // Nothing was lost: what is listed is found, both ways, and is counted.
     let mut listed = 0;
     table.for_each(|record| {

@@ -11,7 +11,7 @@ use std::{collections::VecDeque, ops::Range};
 use crossbeam::utils::CachePadded;
 
 use crate::{
-    memory::{FlatMemory, MemoryError},
+    memory::FlatMemory,
     rcu::Domain,
     sync::{AtomicU32, Ordering, Queue},
 };
@@ -70,33 +70,39 @@ struct Limbo {
 }
 
 impl Pool {
-    /// Numbers from 0 to `capacity - 1` for `workers` workers.
-    pub(super) fn new(
-        purpose: &'static str,
-        capacity: u32,
-        workers: usize,
-        hugepages: bool,
-    ) -> Result<Self, MemoryError> {
-        // Small tables: what sleeps in the workers' caches must stay a small part.
-        let page = (capacity as usize / (workers.max(1) * 64)).clamp(1, PAGE);
-        let pages = capacity as usize / page;
+    /// Places that the numbers from 0 to `capacity - 1` need for `workers` workers.
+    pub(super) fn room(capacity: u32, workers: usize) -> usize {
+        let page = Self::page(capacity, workers);
+        capacity as usize / page * page
+    }
+
+    /// Small tables: what sleeps in the workers' caches must stay a small part.
+    fn page(capacity: u32, workers: usize) -> usize {
+        (capacity as usize / (workers.max(1) * 64)).clamp(1, PAGE)
+    }
+
+    /// Numbers from 0 to `capacity - 1` for `workers` workers, in as many places as [`Self::room`] says.
+    pub(super) fn new(numbers: FlatMemory<AtomicU32>, capacity: u32, workers: usize) -> Self {
+        let page = Self::page(capacity, workers);
+        let pages = numbers.len() / page;
         let empty = Queue::new(pages);
         for number in 0..pages {
             empty.push(number as u32);
         }
-        Ok(Pool {
-            numbers: FlatMemory::new(purpose, pages * page, hugepages)?,
+        Pool {
+            numbers,
             behind: (0..pages).map(|_| AtomicU32::default()).collect(),
             fresh: CachePadded::new(AtomicU32::new(0)),
             capacity,
             page,
             full: Queue::new(pages),
             empty,
-        })
+        }
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.numbers.bytes() + size_of_val(&*self.behind)
+    /// Memory beside the places.
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.behind) + 2 * self.behind.len() * Queue::BYTES_EACH
     }
 
     /// No number at or above this was ever used.
@@ -355,7 +361,8 @@ mod tests {
         fn no_number_is_handed_out_twice_and_none_is_lost(capacity in 1..2000_u32, steps in steps()) {
             let (domain, _writer) = Domain::new();
             let mut reader = domain.register(0).unwrap();
-            let pool = Pool::new("test", capacity, 2, false).unwrap();
+            let places = FlatMemory::new("test", Pool::room(capacity, 2), false).unwrap();
+            let pool = Pool::new(places, capacity, 2);
             let mut caches = [Cache::new(), Cache::new()];
             let mut held: Vec<u32> = Vec::new();
             let mut used = vec![false; capacity as usize];

@@ -16,18 +16,18 @@ use super::{
 };
 use crate::{
     id::WorkerId,
-    memory::{FlatMemory, MemoryError, Pages, Zeroable},
+    memory::{FlatMemory, MemoryError, Pages, Region, Zeroable},
     rcu::Domain,
     stamps::Stamps,
     sync::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-/// Directions a bucket of ten when the table is full. At five, one bucket in fifty overflows at a time; while
-/// sessions come and go in a full table, entries that stay behind in overflow buckets make that one in fifteen.
-const LOAD: usize = 5;
+/// Directions that ten buckets of ten hold when the table is full. At 56, one bucket in 36 overflows at a time; while
+/// sessions come and go in a full table, entries that stay behind in overflow buckets make that one in ten.
+const LOAD_OF_TEN: usize = 56;
 
 /// Primary buckets an overflow bucket.
-const OVERFLOW_SHARE: usize = 12;
+const OVERFLOW_SHARE: usize = 8;
 
 /// Overflow buckets beyond the share of the buckets, for small tables.
 const OVERFLOW_AT_LEAST: usize = if cfg!(loom) { 2 } else { 16 };
@@ -145,6 +145,8 @@ pub struct FlowTable<K: Key> {
     pub(super) counters: Box<[CachePadded<Counters>]>,
     seed: u64,
     capacity: u32,
+    bytes: usize,
+    pages: Pages,
 }
 
 /// A worker's own part in a table: free numbers, and freed ones whose grace period is not over.
@@ -168,15 +170,32 @@ impl<K: Key> FlowTable<K> {
             return Err(FlowTableError::Sessions { sessions });
         }
         let directions = 2 * sessions as usize;
-        let primaries = directions.div_ceil(LOAD);
+        let primaries = (10 * directions).div_ceil(LOAD_OF_TEN);
         let overflow = primaries / OVERFLOW_SHARE + OVERFLOW_AT_LEAST;
+        let numbers = Pool::room(sessions, workers);
+        let overflow_numbers = Pool::room(overflow as u32, workers);
+        let rooms = [
+            Region::room_for::<Bucket>(primaries + overflow),
+            Region::room_for::<Direction<K>>(directions),
+            Region::room_for::<Record>(sessions as usize),
+            Region::room_for::<AtomicU32>(numbers),
+            Region::room_for::<AtomicU32>(overflow_numbers),
+        ];
+        let bytes = rooms
+            .into_iter()
+            .try_fold(0_usize, |sum, room| sum.checked_add(room?));
+        let mut region = Region::new("flow table", bytes.unwrap_or(usize::MAX), hugepages)?;
+        let sessions_pool = Pool::new(region.array(numbers), sessions, workers);
+        let overflow_pool = Pool::new(region.array(overflow_numbers), overflow as u32, workers);
         Ok(FlowTable {
-            buckets: FlatMemory::new("buckets of the flow table", primaries + overflow, hugepages)?,
+            buckets: region.array(primaries + overflow),
             primaries: primaries as u32,
-            directions: FlatMemory::new("directions of the flow table", directions, hugepages)?,
-            records: FlatMemory::new("sessions of the flow table", sessions as usize, hugepages)?,
-            sessions: Pool::new("free list of the flow table", sessions, workers, hugepages)?,
-            overflow: Pool::new("free list of overflow buckets", overflow as u32, workers, false)?,
+            directions: region.array(directions),
+            records: region.array(sessions as usize),
+            bytes: region.bytes() + sessions_pool.heap_bytes() + overflow_pool.heap_bytes(),
+            pages: region.pages(),
+            sessions: sessions_pool,
+            overflow: overflow_pool,
             domain: domain.clone(),
             cursor: CachePadded::new(AtomicU32::new(0)),
             counters: (0..workers)
@@ -451,25 +470,12 @@ impl<K: Key> FlowTable<K> {
 
     /// What it lies in: ordinary memory if hugepages were asked for and there were not enough.
     pub fn pages(&self) -> Pages {
-        let all = [
-            self.buckets.pages(),
-            self.directions.pages(),
-            self.records.pages(),
-        ];
-        if all.contains(&Pages::Ordinary) {
-            Pages::Ordinary
-        } else {
-            Pages::Huge
-        }
+        self.pages
     }
 
     /// How much memory it takes.
     pub fn bytes(&self) -> usize {
-        self.buckets.bytes()
-            + self.directions.bytes()
-            + self.records.bytes()
-            + self.sessions.bytes()
-            + self.overflow.bytes()
+        self.bytes
     }
 
     /// The primary bucket of a hash: its high half, scaled, so that the number of buckets may be any.
