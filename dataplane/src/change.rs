@@ -99,6 +99,26 @@ pub struct PortSpec {
     pub policy: PortPolicy,
 }
 
+impl PortSpec {
+    /// A port with sessions, which all are allowed, and an MTU of 1500 bytes; all else is left out.
+    pub fn new(name: impl Into<String>, device: DeviceSpec, vrf: VrfId) -> Self {
+        PortSpec {
+            name: name.into(),
+            device,
+            vrf,
+            mac: None,
+            addresses: Vec::new(),
+            mtu: 1500,
+            packet_mode: false,
+            trunk: Vec::new(),
+            workers: Vec::new(),
+            host_interface: None,
+            neighbours: Vec::new(),
+            policy: PortPolicy::Open,
+        }
+    }
+}
+
 /// An address that stands for one behind a port: what comes to it goes to the port, and what the port sends by way of
 /// its VRF comes from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,22 +25,14 @@ const TO_RIGHT: NextHopId = NextHopId(3);
 const TO_ONE_OF_BOTH: NextHopId = NextHopId(4);
 
 fn port(id: PortId, policy: PortPolicy) -> Change {
+    let device = DeviceSpec::Ethdev {
+        device: format!("net_null{id},no-rx=1"),
+        queues: 1,
+    };
     let spec = PortSpec {
-        name: format!("port-{id}"),
-        device: DeviceSpec::Ethdev {
-            device: format!("net_null{id},no-rx=1"),
-            queues: 1,
-        },
-        vrf: RED,
         mac: Some(Mac([2, 0, 0, 0, 0, 1])),
-        addresses: Vec::new(),
-        mtu: 1500,
-        packet_mode: false,
-        trunk: Vec::new(),
-        workers: Vec::new(),
-        host_interface: None,
-        neighbours: Vec::new(),
         policy,
+        ..PortSpec::new(format!("port-{id}"), device, RED)
     };
     Change::SetPort(id, spec)
 }

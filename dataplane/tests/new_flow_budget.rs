@@ -7,7 +7,7 @@ use std::{
 
 use weft_dataplane::{
     Config, Dataplane, Timeouts,
-    change::{Change, DeviceSpec, NextHopSpec, PortPolicy, PortSpec, VrfSpec},
+    change::{Change, DeviceSpec, NextHopSpec, PortSpec, VrfSpec},
     drops::Reason,
 };
 use weft_packet::{Mac, VlanId};
@@ -25,18 +25,8 @@ const SESSIONS: u16 = 20_000;
 
 fn port(name: &str, device: DeviceSpec) -> PortSpec {
     PortSpec {
-        name: name.into(),
-        device,
-        vrf: TENANTS,
         mac: Some(Mac([2, 0, 0, 0, 0, 1])),
-        addresses: Vec::new(),
-        mtu: 1500,
-        packet_mode: false,
-        trunk: Vec::new(),
-        workers: Vec::new(),
-        host_interface: None,
-        neighbours: Vec::new(),
-        policy: PortPolicy::Open,
+        ..PortSpec::new(name, device, TENANTS)
     }
 }
 

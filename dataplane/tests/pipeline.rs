@@ -8,7 +8,7 @@ use std::{
 
 use weft_dataplane::{
     Config, Dataplane, Timeouts,
-    change::{Change, DeviceSpec, Encapsulation, NextHopSpec, PortPolicy, PortSpec, TunnelTarget, VrfSpec},
+    change::{Change, DeviceSpec, Encapsulation, NextHopSpec, PortSpec, TunnelTarget, VrfSpec},
     drops::Reason,
     view::{Balance, FlowFilter},
 };
@@ -35,18 +35,8 @@ fn config() -> Config {
 
 fn port(name: &str, device: DeviceSpec, vrf: VrfId) -> PortSpec {
     PortSpec {
-        name: name.into(),
-        device,
-        vrf,
         mac: Some(Mac(GUEST)),
-        addresses: Vec::new(),
-        mtu: 1500,
-        packet_mode: false,
-        trunk: Vec::new(),
-        workers: Vec::new(),
-        host_interface: None,
-        neighbours: Vec::new(),
-        policy: PortPolicy::Open,
+        ..PortSpec::new(name, device, vrf)
     }
 }
 

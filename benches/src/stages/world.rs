@@ -357,17 +357,7 @@ fn configuration(scene: Scene) -> Result<Vec<Change>> {
 
 fn port(name: &str, device: DeviceSpec, vrf: VrfId) -> PortSpec {
     PortSpec {
-        name: name.into(),
-        device,
-        vrf,
         mac: Some(Mac(replay::TENANT)),
-        addresses: Vec::new(),
-        mtu: 1500,
-        packet_mode: false,
-        trunk: Vec::new(),
-        workers: Vec::new(),
-        host_interface: None,
-        neighbours: Vec::new(),
-        policy: PortPolicy::Open,
+        ..PortSpec::new(name, device, vrf)
     }
 }

@@ -11,6 +11,7 @@ mod hostile_frames;
 mod hostile_guests;
 mod many_ports;
 mod nat;
+mod nat_changes;
 mod nat_pools;
 mod neighbours;
 mod next_hops;
@@ -58,6 +59,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         policy::SCENARIOS,
         policy_changes::SCENARIOS,
         nat::SCENARIOS,
+        nat_changes::SCENARIOS,
         nat_pools::SCENARIOS,
         offloads::SCENARIOS,
         hostile_frames::SCENARIOS,

@@ -16,13 +16,8 @@ super::scenarios! {
     errors_are_translated_with_what_they_quote: ["NAT: ICMP errors translated inside"],
     only_what_can_be_translated_leaves: ["NAT: fragments through NAT"],
     checksums_left_to_the_device_are_right_behind_nat: [],
-    a_floating_ip_that_goes_takes_its_sessions_along: [],
-    a_floating_ip_moves_to_another_port: [],
-    sessions_that_were_there_before_the_floating_ip_begin_anew: [],
-    policies_judge_the_addresses_that_the_workload_sees: [],
     errors_about_a_session_pass_where_the_session_does: [],
     a_floating_ip_of_the_underlay_is_answered_for: [],
-    what_is_wrong_with_a_floating_ip_is_named: [],
     the_listing_shows_both_sides_of_a_translation: [],
 }
 
@@ -100,7 +95,7 @@ pub(super) fn publish(world: &Lone) {
     give_all(world);
 }
 
-fn give_all(world: &Lone) {
+pub(super) fn give_all(world: &Lone) {
     let mut objects = Vec::new();
     for (number, family) in FAMILIES.iter().enumerate() {
         for (name, outside, port, inside) in [
@@ -148,7 +143,7 @@ pub(super) fn socket(address: &str, port: u16) -> String {
 }
 
 /// Leaves the host, as this packet.
-fn leaves(world: &mut Lone, sent: &Packet, expected: &Packet) {
+pub(super) fn leaves(world: &mut Lone, sent: &Packet, expected: &Packet) {
     world.web.send(&sent.frame(GATEWAY, WEB));
     let way = outside();
     let frame = world.router.receive();
@@ -157,12 +152,12 @@ fn leaves(world: &mut Lone, sent: &Packet, expected: &Packet) {
 }
 
 /// Comes from outside, and reaches web as this packet.
-fn arrives(world: &mut Lone, sent: &Packet, expected: &Packet) {
+pub(super) fn arrives(world: &mut Lone, sent: &Packet, expected: &Packet) {
     world.router.send(&outside().incoming(sent));
     world.web.expect(&expected.hop().frame(WEB, GATEWAY));
 }
 
-fn is_dropped(world: &mut Lone, reason: &str, action: impl FnOnce(&Lone)) {
+pub(super) fn is_dropped(world: &mut Lone, reason: &str, action: impl FnOnce(&Lone)) {
     world.host.expect_drops(reason, 1, || action(world));
     world.router.expect_nothing();
     world.web.expect_nothing();
@@ -170,9 +165,9 @@ fn is_dropped(world: &mut Lone, reason: &str, action: impl FnOnce(&Lone)) {
 }
 
 /// The same packet between other ends.
-type Between<'a> = &'a dyn Fn(&str, &str) -> Packet;
+pub(super) type Between<'a> = &'a dyn Fn(&str, &str) -> Packet;
 /// The same packet from somebody else.
-type Sent<'a> = &'a dyn Fn(&str) -> Packet;
+pub(super) type Sent<'a> = &'a dyn Fn(&str) -> Packet;
 
 fn a_workload_is_known_outside_by_its_floating_ip() {
     in_world(|world: &mut Lone| {
@@ -266,46 +261,24 @@ fn two_floating_ips_of_one_host_reach_each_other() {
         for family in &FAMILIES {
             let udp = |from: &str, to: &str| Packet::udp(&socket(from, 7200), &socket(to, 53), b"over there");
             let back = |from: &str, to: &str| Packet::udp(&socket(from, 53), &socket(to, 7200), b"and back");
-            for _ in 0..2 {
-                // In one network.
+            // In one network, in two with the same inside address at both ends, and to oneself.
+            let ends = [
+                (APP, family.app, family.app_outside),
+                (BLUE, family.web, family.blue_outside),
+                (WEB, family.web, family.web_outside),
+            ];
+            for (mac, inside, outside) in ends.into_iter().cycle().take(2 * ends.len()) {
+                world.web.send(&udp(family.web, outside).frame(GATEWAY, WEB));
+                let end = match mac {
+                    APP => &mut world.app,
+                    BLUE => &mut world.blue,
+                    _ => &mut world.web,
+                };
+                end.expect(&udp(family.web_outside, inside).hop().frame(mac, GATEWAY));
+                end.send(&back(inside, family.web_outside).frame(GATEWAY, mac));
                 world
                     .web
-                    .send(&udp(family.web, family.app_outside).frame(GATEWAY, WEB));
-                world
-                    .app
-                    .expect(&udp(family.web_outside, family.app).hop().frame(APP, GATEWAY));
-                world
-                    .app
-                    .send(&back(family.app, family.web_outside).frame(GATEWAY, APP));
-                world
-                    .web
-                    .expect(&back(family.app_outside, family.web).hop().frame(WEB, GATEWAY));
-                // In two, with the same inside address at both ends.
-                world
-                    .web
-                    .send(&udp(family.web, family.blue_outside).frame(GATEWAY, WEB));
-                world
-                    .blue
-                    .expect(&udp(family.web_outside, family.web).hop().frame(BLUE, GATEWAY));
-                world
-                    .blue
-                    .send(&back(family.web, family.web_outside).frame(GATEWAY, BLUE));
-                world
-                    .web
-                    .expect(&back(family.blue_outside, family.web).hop().frame(WEB, GATEWAY));
-                // To oneself.
-                world
-                    .web
-                    .send(&udp(family.web, family.web_outside).frame(GATEWAY, WEB));
-                world
-                    .web
-                    .expect(&udp(family.web_outside, family.web).hop().frame(WEB, GATEWAY));
-                world
-                    .web
-                    .send(&back(family.web, family.web_outside).frame(GATEWAY, WEB));
-                world
-                    .web
-                    .expect(&back(family.web_outside, family.web).hop().frame(WEB, GATEWAY));
+                    .expect(&back(outside, family.web).hop().frame(WEB, GATEWAY));
             }
         }
         withdraw(world);
@@ -466,169 +439,12 @@ fn checksums_left_to_the_device_are_right_behind_nat() {
 }
 
 /// Sessions over web's floating IP that have an entry for a destination.
-fn translated_sessions(world: &Lone, destination: &str) -> usize {
-    let flows = world
-        .host
-        .json(&format!("get flows --match dst={destination},sport=7600"));
-    let translated = |row: &&serde_json::Value| !text(row, "translated_source").is_empty();
-    rows(&flows).iter().filter(translated).count()
-}
-
-fn a_floating_ip_that_goes_takes_its_sessions_along() {
-    in_world(|world: &mut Lone| {
-        publish(world);
-        for (number, family) in FAMILIES.iter().enumerate() {
-            let Family {
-                web,
-                web_outside,
-                remote,
-                ..
-            } = *family;
-            let question =
-                |from: &str| Packet::udp(&socket(from, 7600), &socket(remote, 53), b"are you there");
-            let answer = |to: &str| Packet::udp(&socket(remote, 53), &socket(to, 7600), b"yes");
-            let name = format!("web-{number}");
-            let back = || floating(&name, "public", web_outside, "red-web", web);
-            // The answer comes first afterwards, then the question.
-            for answer_first in [true, false] {
-                leaves(world, &question(web), &question(web_outside));
-                arrives(world, &answer(web_outside), &answer(web));
-                assert_eq!(translated_sessions(world, remote), 1);
-                world.host.delete("fip", &name);
-                if answer_first {
-                    // Nobody has the address: the route of the VRF leads out again.
-                    let lost = answer(web_outside);
-                    world.router.send(&outside().incoming(&lost));
-                    let sent = world.router.receive();
-                    let expected = outside().outgoing(&lost.hop(), &sent).frame(ROUTER, UPLINK);
-                    assert!(sent == expected, "{}", difference(&expected, &sent));
-                    world.web.expect_nothing();
-                }
-                leaves(world, &question(web), &question(web));
-                assert_eq!(translated_sessions(world, remote), 0);
-                world.host.apply(&back());
-                leaves(world, &question(web), &question(web_outside));
-                arrives(world, &answer(web_outside), &answer(web));
-            }
-        }
-        withdraw(world);
-    });
-}
-
-fn a_floating_ip_moves_to_another_port() {
-    in_world(|world: &mut Lone| {
-        publish(world);
-        for (number, family) in FAMILIES.iter().enumerate() {
-            let ask = |to: &str| Packet::udp(&socket(family.remote, 7700), &socket(to, 53), b"who are you");
-            let answer = |from: &str| Packet::udp(&socket(from, 53), &socket(family.remote, 7700), b"me");
-            arrives(world, &ask(family.web_outside), &ask(family.web));
-            leaves(world, &answer(family.web), &answer(family.web_outside));
-            // In one batch web's goes to app, and app's to web.
-            world.host.apply(&format!(
-                "{}---\n{}",
-                floating(
-                    &format!("web-{number}"),
-                    "public",
-                    family.app_outside,
-                    "red-web",
-                    family.web
-                ),
-                floating(
-                    &format!("app-{number}"),
-                    "public",
-                    family.web_outside,
-                    "red-app",
-                    family.app
-                ),
-            ));
-            world.router.send(&outside().incoming(&ask(family.web_outside)));
-            world.app.expect(&ask(family.app).hop().frame(APP, GATEWAY));
-            world.app.send(&answer(family.app).frame(GATEWAY, APP));
-            let sent = world.router.receive();
-            let expected = outside()
-                .outgoing(&answer(family.web_outside).hop(), &sent)
-                .frame(ROUTER, UPLINK);
-            assert!(sent == expected, "{}", difference(&expected, &sent));
-            // What web sends now is its own, from its own new address.
-            leaves(world, &answer(family.web), &answer(family.app_outside));
-        }
-        withdraw(world);
-    });
-}
-
-fn sessions_that_were_there_before_the_floating_ip_begin_anew() {
-    in_world(|world: &mut Lone| {
-        publish(world);
-        take_all(world);
-        for family in &FAMILIES {
-            let question =
-                |from: &str| Packet::udp(&socket(from, 7800), &socket(family.remote, 53), b"first");
-            leaves(world, &question(family.web), &question(family.web));
-        }
-        give_all(world);
-        for family in &FAMILIES {
-            let question =
-                |from: &str| Packet::udp(&socket(from, 7800), &socket(family.remote, 53), b"first");
-            let answer = |to: &str| Packet::udp(&socket(family.remote, 53), &socket(to, 7800), b"last");
-            leaves(world, &question(family.web), &question(family.web_outside));
-            arrives(world, &answer(family.web_outside), &answer(family.web));
-        }
-        withdraw(world);
-    });
-}
-
-/// Web with these policies.
-fn guard(world: &Lone, policies: &str) {
+pub(super) fn guard(world: &Lone, policies: &str) {
     let port = TapPort {
         more: format!("policies: [{policies}]"),
         ..TapPort::new("red", "web", "02:00:00:00:01:01", &["10.0.0.1", "fd00:1::1"])
     };
     world.host.apply(&port.yaml(&world.guests));
-}
-
-fn policies_judge_the_addresses_that_the_workload_sees() {
-    in_world(|world: &mut Lone| {
-        publish(world);
-        world.host.apply(
-            "kind: Policy\nname: guard\nspec: {default_ingress: deny, default_egress: deny, rules: [\
-             {direction: ingress, action: allow, protocol: udp, remote: {prefix: 203.0.113.99/32}, \
-             local: {prefix: 10.0.0.1/32}, destination_ports: [{first: 53}]}, \
-             {direction: egress, action: allow, protocol: udp, remote: {prefix: 203.0.113.99/32}, \
-             local: {prefix: 10.0.0.1/32}, destination_ports: [{first: 54}]}]}\n",
-        );
-        guard(world, "guard");
-        let ask =
-            |from: &str, to: &str, port: u16| Packet::udp(&socket(from, 7900), &socket(to, port), b"ask");
-        let (web, own, remote) = ("10.0.0.1", "203.0.113.1", "203.0.113.99");
-        arrives(world, &ask(remote, own, 53), &ask(remote, web, 53));
-        is_dropped(world, "policy-denied", |world| {
-            world.router.send(&outside().incoming(&ask(remote, own, 54)))
-        });
-        is_dropped(world, "policy-denied", |world| {
-            world
-                .router
-                .send(&outside().incoming(&ask("203.0.113.98", own, 53)))
-        });
-        leaves(world, &ask(web, remote, 54), &ask(own, remote, 54));
-        is_dropped(world, "policy-denied", |world| {
-            world.web.send(&ask(web, remote, 53).frame(GATEWAY, WEB))
-        });
-        // A change ends the session, whoever speaks next.
-        let answer = |from: &str, to: &str| Packet::udp(&socket(from, 54), &socket(to, 7900), b"answer");
-        arrives(world, &answer(remote, own), &answer(remote, web));
-        world
-            .host
-            .apply("kind: Policy\nname: guard\nspec: {default_ingress: deny, default_egress: deny}\n");
-        is_dropped(world, "policy-denied", |world| {
-            world.router.send(&outside().incoming(&answer(remote, own)))
-        });
-        is_dropped(world, "policy-denied", |world| {
-            world.web.send(&ask(web, remote, 54).frame(GATEWAY, WEB))
-        });
-        guard(world, "");
-        world.host.delete("policy", "guard");
-        withdraw(world);
-    });
 }
 
 fn errors_about_a_session_pass_where_the_session_does() {
@@ -695,74 +511,6 @@ fn a_floating_ip_of_the_underlay_is_answered_for() {
             .expect(&out("198.18.0.77").hop().frame(ROUTER, UPLINK));
         world.host.delete("fip", "flat");
         world.host.delete("route", "red-underlay");
-    });
-}
-
-fn what_is_wrong_with_a_floating_ip_is_named() {
-    in_world(|world: &mut Lone| {
-        publish(world);
-        let taken = floating("other", "public", "203.0.113.1", "red-app", "10.0.0.2");
-        let second = floating("other", "public", "203.0.113.8", "red-app", "10.0.0.2");
-        let mixed = floating("other", "public", "203.0.113.8", "red-app", "fd00:1::2");
-        let own = floating("other", "red", "203.0.113.8", "red-app", "10.0.0.2");
-        let not_there = floating("other", "public", "203.0.113.8", "red-app", "10.0.0.3");
-        let uplink = floating("other", "public", "203.0.113.8", "uplink", "198.18.0.1");
-        let multicast = floating("other", "public", "224.0.0.1", "red-app", "10.0.0.2");
-        let same = floating("other", "public", "10.0.0.2", "red-app", "10.0.0.2");
-        for (wrong, field, message) in [
-            (
-                &taken,
-                "address",
-                "203.0.113.1 in vrf \"public\" is already floating IP \"web-0\"",
-            ),
-            (
-                &second,
-                "inside_address",
-                "10.0.0.2 of port \"red-app\" already has floating IP \"app-0\" in vrf \"public\"",
-            ),
-            (&mixed, "inside_address", "of different families"),
-            (&own, "vrf", "\"red\" is the VRF of port \"red-app\" itself"),
-            (
-                &not_there,
-                "inside_address",
-                "port \"red-app\" does not have 10.0.0.3",
-            ),
-            (&uplink, "port", "\"uplink\" is an uplink"),
-            (&multicast, "address", "224.0.0.1 is a multicast address"),
-            (&same, "inside_address", "10.0.0.2 is the floating address too"),
-        ] {
-            let refused = world.host.try_apply(wrong);
-            assert!(
-                refused.errors.contains(&format!("{field}: ")) && refused.errors.contains(message),
-                "{wrong}{refused}"
-            );
-        }
-        let route = world.host.try_apply(
-            "kind: Route\nname: clash\nspec: {vrf: public, prefix: 203.0.113.1/32, next_hop: {discard: {}}}\n",
-        );
-        assert!(
-            route.errors.contains("is already floating IP \"web-0\""),
-            "{route}"
-        );
-        let used = world.host.weft("delete port red-web");
-        assert!(
-            used.errors.contains("is still used by floating IP \"web-0\""),
-            "{used}"
-        );
-        // What was there before is still in force.
-        let packet = |from: &str| Packet::udp(&socket(from, 8100), "203.0.113.99:53", b"still");
-        leaves(world, &packet("10.0.0.1"), &packet("203.0.113.1"));
-        // What it waits for is said, and it works as soon as that is there.
-        world
-            .host
-            .apply(&floating("early", "later", "203.0.113.50", "red-web", "10.0.0.1"));
-        let status = world.host.show("describe fip early");
-        assert!(
-            status.contains("waits for vrf \"later\", which does not exist"),
-            "{status}"
-        );
-        world.host.delete("fip", "early");
-        withdraw(world);
     });
 }
 
