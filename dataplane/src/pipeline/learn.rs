@@ -194,8 +194,11 @@ fn insert<F: Family>(
                 let index = usize::from(lane.packets[position(opened)]);
                 lane.found[position(opened)] = inserted.direction();
                 account::<F>(burst, context, index, inserted.direction());
-                if let Inserted::New(session) = inserted {
-                    nat::count(context, candidates[usize::from(opened.candidate)].decision.by);
+                let by = candidates[usize::from(opened.candidate)].decision.by;
+                if let Inserted::New(session) = inserted
+                    && by.any()
+                {
+                    nat::count(context, by);
                     let [opens, answers] = F::table(context.shared).keys(session.session());
                     nat::opened::<F>(context.snapshot, &opens, &answers);
                 }
