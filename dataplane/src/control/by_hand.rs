@@ -60,15 +60,7 @@ impl ByHand {
 
     /// Applies a batch as one, or refuses it whole.
     pub fn apply(&mut self, batch: Vec<Change>) -> Result<(), Refused> {
-        let context = OpenContext {
-            pool: &self.shared.pool,
-            workers: self.state.workers,
-            mac: None,
-            mtu: 0,
-            name: "",
-            uplink: false,
-            instance: &self.instance,
-        };
+        let context = OpenContext::new(&self.shared.pool, self.state.workers, &self.instance);
         let result = self.state.apply(batch, &context);
         let snapshot = Arc::new(self.state.finish().clone());
         self.writer.publish(&self.shared.snapshot, snapshot);

@@ -18,7 +18,7 @@ use super::{
     state::{PortEntry, State},
 };
 use crate::{
-    change::{DeviceSpec, PortPolicy, PortSpec},
+    change::{DeviceSpec, PortSpec},
     port::{self, Driver, OpenContext},
     snapshot::{HopId, L2Header, LocalAddresses, Poll, Port, Role, VlanContext},
     statistics::MAX_PORTS,
@@ -139,18 +139,9 @@ impl State {
         }
         self.incarnations += 1;
         let host_spec = PortSpec {
-            name: name.to_owned(),
-            device,
-            vrf: VrfId::UNDERLAY,
             mac,
-            addresses: Vec::new(),
             mtu: spec.mtu,
-            packet_mode: false,
-            trunk: Vec::new(),
-            workers: Vec::new(),
-            host_interface: None,
-            neighbours: Vec::new(),
-            policy: PortPolicy::Open,
+            ..PortSpec::new(name, device, VrfId::UNDERLAY)
         };
         let entry = PortEntry {
             spec: host_spec,

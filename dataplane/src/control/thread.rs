@@ -251,15 +251,7 @@ impl Control {
     }
 
     fn apply(&mut self, batch: Vec<Change>) -> Result<Applied, Refused> {
-        let context = OpenContext {
-            pool: &self.shared.pool,
-            workers: self.state.workers,
-            mac: None,
-            mtu: 0,
-            name: "",
-            uplink: false,
-            instance: &self.instance,
-        };
+        let context = OpenContext::new(&self.shared.pool, self.state.workers, &self.instance);
         let result = self.state.apply(batch, &context);
         // A refused batch was undone, but what it touched is made anew all the same.
         let epoch = self.publish();

@@ -64,6 +64,21 @@ pub struct OpenContext<'a> {
     pub instance: &'a str,
 }
 
+impl<'a> OpenContext<'a> {
+    /// What all ports of a vRouter have in common; the rest is each port's own.
+    pub fn new(pool: &'a Mempool, workers: u16, instance: &'a str) -> Self {
+        OpenContext {
+            pool,
+            workers,
+            mac: None,
+            mtu: 0,
+            name: "",
+            uplink: false,
+            instance,
+        }
+    }
+}
+
 /// Which offloads may be left pending on a packet that is transmitted here. Without the capability the caller
 /// completes the checksum, or segments, first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
