@@ -5,11 +5,13 @@
 //! the demo is `bin/demo`. They start the real weftd and speak to it through the real CLI.
 
 pub mod container;
+pub mod dice;
 pub mod frame;
 pub mod guest;
 pub mod host;
 pub mod lone;
 pub mod namespace;
+pub mod policies;
 pub mod sys;
 pub mod vhost;
 pub mod wire;

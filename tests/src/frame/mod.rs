@@ -30,6 +30,7 @@ pub mod protocol {
     pub const FRAGMENT: u8 = 44;
     pub const ICMPV6: u8 = 58;
     pub const DESTINATION_OPTIONS: u8 = 60;
+    pub const SCTP: u8 = 132;
 }
 
 /// Ethertypes.
@@ -163,20 +164,58 @@ impl Packet {
 
     /// The same at another sequence number.
     pub fn tcp_at(source: &str, destination: &str, flags: u8, sequence: u32, data: &[u8]) -> Self {
+        let acknowledged = if flags & tcp::ACK == 0 { 0 } else { 2000 };
+        Packet::segment(source, destination, (flags, 4096), (sequence, acknowledged), data)
+    }
+
+    /// A TCP segment from a host that knows nothing of the connection.
+    pub fn reset(source: &str, destination: &str, flags: u8, sequence: u32, acknowledged: u32) -> Self {
+        Packet::segment(source, destination, (flags, 0), (sequence, acknowledged), b"")
+    }
+
+    fn segment(
+        source: &str,
+        destination: &str,
+        (flags, window): (u8, u16),
+        (sequence, acknowledged): (u32, u32),
+        data: &[u8],
+    ) -> Self {
         let (source, destination) = (socket_address(source), socket_address(destination));
         let mut segment = [
             &source.port().to_be_bytes()[..],
             &destination.port().to_be_bytes(),
             &sequence.to_be_bytes(),
-            &(if flags & tcp::ACK == 0 { 0_u32 } else { 2000 }).to_be_bytes(),
+            &acknowledged.to_be_bytes(),
             &[5 << 4, flags],
-            &4096_u16.to_be_bytes(),
+            &window.to_be_bytes(),
             &[0; 4],
             data,
         ]
         .concat();
         fill_checksum(source.ip(), destination.ip(), protocol::TCP, &mut segment, 16);
         Packet::new(source.ip(), destination.ip(), protocol::TCP, segment)
+    }
+
+    /// SCTP with a chunk of data from `address:port` to `address:port` (RFC 9260).
+    pub fn sctp(source: &str, destination: &str, data: &[u8]) -> Self {
+        let (source, destination) = (socket_address(source), socket_address(destination));
+        let mut packet = [
+            &source.port().to_be_bytes()[..],
+            &destination.port().to_be_bytes(),
+            // Verification tag and checksum.
+            &[0; 8],
+            // First and last of its message; sequence number, stream, number in the stream, protocol.
+            &[0, 3],
+            &(16 + data.len() as u16).to_be_bytes(),
+            &1_u32.to_be_bytes(),
+            &[0; 8],
+            data,
+            &vec![0; data.len().next_multiple_of(4) - data.len()],
+        ]
+        .concat();
+        let sum = crc32c(&packet).to_le_bytes();
+        packet[8..12].copy_from_slice(&sum);
+        Packet::new(source.ip(), destination.ip(), protocol::SCTP, packet)
     }
 
     /// A ping.
@@ -209,11 +248,21 @@ impl Packet {
 
     /// An ICMP error about a packet: its port is unreachable. What is quoted need not be whole.
     pub fn unreachable(source: &str, destination: &str, quoted: &[u8]) -> Self {
+        Packet::error([(3, 3), (1, 4)], source, destination, quoted)
+    }
+
+    /// An ICMP error about a packet: a filter does not let it through.
+    pub fn prohibited(source: &str, destination: &str, quoted: &[u8]) -> Self {
+        Packet::error([(3, 13), (1, 1)], source, destination, quoted)
+    }
+
+    /// Type and code are those of IPv4, then those of IPv6.
+    fn error(says: [(u8, u8); 2], source: &str, destination: &str, quoted: &[u8]) -> Self {
         let (source, destination) = (address(source), address(destination));
-        let (kind, code, protocol) = if source.is_ipv4() {
-            (3, 3, protocol::ICMP)
+        let ((kind, code), protocol) = if source.is_ipv4() {
+            (says[0], protocol::ICMP)
         } else {
-            (1, 4, protocol::ICMPV6)
+            (says[1], protocol::ICMPV6)
         };
         let mut message = [&[kind, code, 0, 0, 0, 0, 0, 0][..], quoted].concat();
         fill_checksum(source, destination, protocol, &mut message, 2);
@@ -326,6 +375,18 @@ impl Packet {
         ]
         .concat()
     }
+}
+
+/// RFC 9260, appendix A, a bit at a time.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let mut sum = !0_u32;
+    for byte in bytes {
+        sum ^= u32::from(*byte);
+        for _ in 0..8 {
+            sum = (sum >> 1) ^ if sum & 1 == 1 { 0x82f6_3b78 } else { 0 };
+        }
+    }
+    !sum
 }
 
 fn socket_address(text: &str) -> SocketAddr {

@@ -19,6 +19,7 @@ mod offloads;
 mod pci;
 mod policy;
 mod policy_changes;
+mod policy_truth;
 mod restart;
 mod routes;
 mod second_opinion;
@@ -58,6 +59,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         vlans::SCENARIOS,
         policy::SCENARIOS,
         policy_changes::SCENARIOS,
+        policy_truth::SCENARIOS,
         nat::SCENARIOS,
         nat_changes::SCENARIOS,
         nat_pools::SCENARIOS,

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use weft_tests::{
     container::TapPort,
+    dice::Dice,
     frame::{Packet, difference, dump, tcp},
     lone::{APP, GATEWAY, Lone, WEB},
     world::in_world,
@@ -20,19 +21,6 @@ const ROUNDS: usize = 40;
 const PAIRS: usize = 24;
 /// Answers and questions until a session is what the state makes of it.
 const SETTLE: u32 = 2;
-
-/// A generator without a crate (SplitMix64), so that a run can be had again.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % sides
-    }
-}
 
 /// A packet in the terms of rules.
 #[derive(Clone, Copy, Debug)]
@@ -391,7 +379,7 @@ fn number_of(frame: &[u8]) -> usize {
 
 fn nothing_passes_that_neither_the_old_nor_the_new_policies_allow() {
     in_world(|world: &mut Lone| {
-        let mut dice = Dice(0x5eed);
+        let mut dice = Dice::new(0x5eed);
         let open = Policy {
             rules: Vec::new(),
             ingress: Some(true),

@@ -57,6 +57,10 @@ fn pairs() -> Vec<(&'static str, Vec<u8>)> {
             Packet::tcp("[fd00::1]:1", "[fd00::2]:2", tcp::RST | tcp::ACK, b"odd").frame(M2, M1),
         ),
         (
+            "E/IP(src='10.0.0.1',dst='10.0.0.2',id=0x1234)/SCTP(sport=1,dport=2)/SCTPChunkData(beginning=1,ending=1,tsn=1,data=b'odd')",
+            Packet::sctp("10.0.0.1:1", "10.0.0.2:2", b"odd").frame(M2, M1),
+        ),
+        (
             "E/IP(src='10.0.0.1',dst='10.0.0.2',id=0x1234)/ICMP(id=7,seq=9)/b'the quick brown fox jumps over the lazy dog'",
             Packet::echo_request("10.0.0.1", "10.0.0.2", 7, 9).frame(M2, M1),
         ),
@@ -120,6 +124,7 @@ logging.getLogger('scapy').setLevel(logging.ERROR)
 from scapy.layers.l2 import Ether, ARP, Dot1Q, GRE
 from scapy.layers.inet import IP, UDP, TCP, ICMP
 from scapy.layers.inet6 import *
+from scapy.layers.sctp import SCTP, SCTPChunkData
 from scapy.layers.vxlan import VXLAN
 from scapy.contrib.mpls import MPLS
 from scapy.packet import Raw
