@@ -30,6 +30,30 @@ pub const INJECT_RING: usize = 256;
 /// What the workers have told the control thread and it has not read yet.
 pub const PUNT_RING: usize = 4096;
 
+/// When what sessions depend on last changed, in numbers of snapshots.
+pub struct Changed {
+    /// Routes, and VRFs' lack of one, by [`RouteId`](weft_table::RouteId).
+    pub routes: Stamps,
+    /// The same where only some destinations are concerned; the snapshot says which.
+    pub narrowed: Stamps,
+    /// The policies of ports, by [`PortId`].
+    pub policies: Stamps,
+    /// What translates what ports send, by [`PortId`].
+    pub nat: Stamps,
+}
+
+impl Changed {
+    /// Nothing has changed yet.
+    pub fn new(hugepages: bool) -> Self {
+        Changed {
+            routes: Stamps::new(hugepages),
+            narrowed: Stamps::new(hugepages),
+            policies: Stamps::new(false),
+            nat: Stamps::new(false),
+        }
+    }
+}
+
 /// See the module.
 pub struct Shared {
     /// The configuration in force.
@@ -39,11 +63,7 @@ pub struct Shared {
     /// IPv6 sessions.
     pub sessions6: FlowTable<Key6>,
     /// When what sessions depend on last changed.
-    pub stamps: Arc<Stamps>,
-    /// When the policy of a port last changed, by [`PortId`].
-    pub port_stamps: Arc<Stamps>,
-    /// When what translates what a port sends last changed, by [`PortId`].
-    pub nat_stamps: Arc<Stamps>,
+    pub changed: Arc<Changed>,
     /// Packet buffers.
     pub pool: Mempool,
     /// From the workers to the control thread.

@@ -178,7 +178,7 @@ impl State {
         match (self.vrfs.get_mut(&id), spec) {
             (Some(entry), Some(spec)) => Some(std::mem::replace(&mut entry.spec, spec)),
             (Some(_), None) => self.vrfs.remove(&id).map(|entry| {
-                self.changed(entry.no_route);
+                self.route_changed(entry.no_route);
                 self.route_ids.give_back(entry.no_route.0);
                 entry.spec
             }),
@@ -275,22 +275,27 @@ impl State {
             (None, None) => return Ok(None),
             (Some(route), Some(hop)) => {
                 self.draft.routes.set(route.index(), Route { next_hop: hop });
-                self.changed(route);
+                self.route_changed(route);
             }
             (Some(route), None) => {
                 entry.remove(prefix);
-                self.changed(route);
+                self.route_changed(route);
                 self.route_ids.give_back(route.0);
             }
             (None, Some(hop)) => {
                 let route = RouteId(self.route_ids.take());
-                if let Err(full) = self.stamps.set(route.0, number) {
+                if let Err(full) = self.changed.routes.set(route.0, number) {
                     self.route_ids.give_back(route.0);
                     return Err(full.into());
                 }
-                let cover = entry.insert(prefix, route);
+                let (cover, no_route) = (entry.insert(prefix, route), entry.no_route);
                 self.draft.routes.set(route.index(), Route { next_hop: hop });
-                self.changed(cover);
+                // Where no route was, there are no sessions that remember one.
+                if cover == no_route {
+                    self.route_changed(no_route);
+                } else {
+                    self.route_narrowed(cover, prefix);
+                }
             }
         }
         self.touched.vrfs.insert(vrf);

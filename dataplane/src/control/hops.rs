@@ -85,7 +85,7 @@ impl State {
         };
         let routes: Vec<_> = self.draft.routes.iter().filter_map(leads_there).collect();
         for route in routes {
-            self.changed(route);
+            self.route_changed(route);
         }
     }
 

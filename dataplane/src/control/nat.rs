@@ -188,7 +188,7 @@ impl State {
         change(&mut nat);
         let nat = (!nat.0.is_empty()).then(|| Arc::new(nat));
         self.draft.port_nat.set(port.index(), nat);
-        if let Err(error) = self.nat_stamps.set(u32::from(port.0), self.number()) {
+        if let Err(error) = self.changed.nat.set(u32::from(port.0), self.number()) {
             tracing::error!(%error, "sessions of port {port} keep a translation that has changed");
         }
         self.judge_again(port);

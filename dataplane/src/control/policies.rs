@@ -147,7 +147,7 @@ impl State {
 
     /// The sessions of a port are judged again with their next packets.
     pub fn judge_again(&mut self, port: PortId) {
-        if let Err(error) = self.port_stamps.set(u32::from(port.0), self.number()) {
+        if let Err(error) = self.changed.policies.set(u32::from(port.0), self.number()) {
             tracing::error!(%error, "sessions of port {port} keep a verdict that has changed");
         }
         self.touched.decisions = true;

@@ -15,13 +15,13 @@ use weft_packet::{Label, Vni};
 use weft_table::{
     AddressGroupId, NextHopId, PolicyId, PortId, RouteId, VrfId,
     fib::{Fib, Prefix},
-    stamps::Stamps,
 };
 
 use super::neighbours::Neighbours;
 use crate::{
     change::{NextHopSpec, PortSpec, TunnelTarget, VrfSpec},
     port::Driver,
+    shared::Changed,
     snapshot::{Snapshot, Vrf},
 };
 
@@ -41,12 +41,8 @@ pub struct State {
     pub policies: HashMap<PolicyId, u32>,
     /// Address groups and how many policies name each.
     pub address_groups: HashMap<AddressGroupId, u32>,
-    /// When a route, or a VRF's lack of one, last changed: what sessions compare their decisions with.
-    pub stamps: Arc<Stamps>,
-    /// The same for the policies of ports.
-    pub port_stamps: Arc<Stamps>,
-    /// The same for what translates what ports send.
-    pub nat_stamps: Arc<Stamps>,
+    /// What sessions compare their decisions with.
+    pub changed: Arc<Changed>,
     pub route_ids: Numbers,
     pub touched: Touched,
     pub incarnations: u32,
@@ -199,7 +195,7 @@ impl Numbers {
 
 impl State {
     /// A vRouter with the underlay's VRF and nothing else.
-    pub fn new(workers: u16, stamps: Arc<Stamps>, port_stamps: Arc<Stamps>, nat_stamps: Arc<Stamps>) -> Self {
+    pub fn new(workers: u16, changed: Arc<Changed>) -> Self {
         let mut state = State {
             draft: Snapshot::empty(usize::from(workers)),
             vrfs: HashMap::new(),
@@ -211,9 +207,7 @@ impl State {
             neighbours: Neighbours::default(),
             policies: HashMap::new(),
             address_groups: HashMap::new(),
-            stamps,
-            port_stamps,
-            nat_stamps,
+            changed,
             route_ids: Numbers::default(),
             touched: Touched::default(),
             incarnations: 0,
@@ -253,9 +247,29 @@ impl State {
     }
 
     /// Sessions that were decided by this route look again.
-    pub fn changed(&mut self, route: RouteId) {
-        if let Err(error) = self.stamps.set(route.0, self.number()) {
+    pub fn route_changed(&mut self, route: RouteId) {
+        self.stamp_route(route, self.number());
+        self.touched.decisions = true;
+    }
+
+    fn stamp_route(&self, route: RouteId, number: u64) {
+        if let Err(error) = self.changed.routes.set(route.0, number) {
             tracing::error!(%error, "sessions of route {route} keep a decision that has changed");
+        }
+    }
+
+    /// Sessions that were decided by this route look again, if their destination is in the prefix that it lost.
+    pub fn route_narrowed(&mut self, route: RouteId, lost: IpNet) {
+        if self.changed.narrowed.set(route.0, self.number()).is_err() {
+            return self.route_changed(route);
+        }
+        let number = self.number();
+        let retired = match lost {
+            IpNet::V4(lost) => Arc::make_mut(&mut self.draft.narrowed4).push(number, route, prefix4(lost)),
+            IpNet::V6(lost) => Arc::make_mut(&mut self.draft.narrowed6).push(number, route, prefix6(lost)),
+        };
+        if let Some((number, route)) = retired {
+            self.stamp_route(route, number);
         }
         self.touched.decisions = true;
     }

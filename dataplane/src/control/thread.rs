@@ -19,7 +19,6 @@ use weft_table::{
     PolicyId, PortId, WorkerId,
     flow::{FlowConfig, FlowTable},
     rcu::{Domain, Published, Writer},
-    stamps::Stamps,
 };
 
 use super::{Applied, ChangeError, MAX_WORKERS, Refused, StartError, neighbours::Request, state::State};
@@ -28,7 +27,7 @@ use crate::{
     change::Change,
     dpdk::{Eal, EalConfig, Mempool, clock, lcore::Running},
     port::OpenContext,
-    shared::{PUNT_RING, Punt, Shared, WorkerShared},
+    shared::{Changed, PUNT_RING, Punt, Shared, WorkerShared},
     snapshot::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, Pool, Snapshot},
     view::{FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, Statistics},
     worker::Worker,
@@ -174,29 +173,20 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
 pub(super) fn tables(config: &Config, domain: &Arc<Domain>) -> Result<(State, Arc<Shared>), StartError> {
     let workers = config.worker_cpus.len();
     let pool = Mempool::with_room("weft", config.mbufs, 512, config.mbuf_room)?;
-    let stamps = Arc::new(Stamps::new(!config.no_huge));
+    let changed = Arc::new(Changed::new(!config.no_huge));
     let sessions = FlowConfig {
         sessions: config.sessions,
         seed: seed()?,
         hugepages: !config.no_huge,
         workers,
     };
-    let port_stamps = Arc::new(Stamps::new(false));
-    let nat_stamps = Arc::new(Stamps::new(false));
-    let mut state = State::new(
-        workers as u16,
-        Arc::clone(&stamps),
-        Arc::clone(&port_stamps),
-        Arc::clone(&nat_stamps),
-    );
+    let mut state = State::new(workers as u16, Arc::clone(&changed));
     let first = Arc::new(state.finish().clone());
     let shared = Shared {
         snapshot: Published::new(domain, first),
         sessions4: FlowTable::new(&sessions, domain)?,
         sessions6: FlowTable::new(&sessions, domain)?,
-        stamps,
-        port_stamps,
-        nat_stamps,
+        changed,
         pool,
         punts: ArrayQueue::new(PUNT_RING),
         workers: std::iter::repeat_with(WorkerShared::default)

@@ -54,7 +54,7 @@ impl State {
         let routes = subnets.filter_map(|subnet| underlay.get(subnet));
         let routes: Vec<_> = routes.collect();
         for route in routes {
-            self.changed(route);
+            self.route_changed(route);
         }
     }
 

@@ -18,7 +18,10 @@ use super::{
     burst::{Burst, Lane, Packet},
     learn::Learner,
 };
-use crate::{shared::Shared, snapshot::Vrf};
+use crate::{
+    shared::Shared,
+    snapshot::{LatestNarrowed, Snapshot, Vrf},
+};
 
 /// An address family.
 pub trait Family {
@@ -35,6 +38,8 @@ pub trait Family {
     fn learner(flows: &mut Flows) -> &mut Learner<Self::Key>;
     /// The routes.
     fn fib(vrf: &Vrf) -> &View<Self::Address>;
+    /// Routes that lost destinations to longer prefixes.
+    fn narrowed(snapshot: &Snapshot) -> &LatestNarrowed<Self::Address>;
     /// To whom.
     fn destination(key: &Self::Key) -> Self::Address;
     /// From whom.
@@ -84,6 +89,11 @@ impl Family for V4 {
     #[inline(always)]
     fn fib(vrf: &Vrf) -> &View<u32> {
         &vrf.fib4
+    }
+
+    #[inline(always)]
+    fn narrowed(snapshot: &Snapshot) -> &LatestNarrowed<u32> {
+        &snapshot.narrowed4
     }
 
     #[inline(always)]
@@ -154,6 +164,11 @@ impl Family for V6 {
     #[inline(always)]
     fn fib(vrf: &Vrf) -> &View<u128> {
         &vrf.fib6
+    }
+
+    #[inline(always)]
+    fn narrowed(snapshot: &Snapshot) -> &LatestNarrowed<u128> {
+        &snapshot.narrowed6
     }
 
     #[inline(always)]

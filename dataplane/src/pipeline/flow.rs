@@ -4,7 +4,11 @@
 //! them came since, it is stamped anew and costs nothing more. Otherwise the next stage decides again.
 
 use weft_packet::l4::tcp_flag;
-use weft_table::{PortId, flow::DirectionIndex};
+use weft_table::{
+    PortId, RouteId,
+    flow::{Decided, DirectionIndex},
+    stamps::Stamps,
+};
 
 use super::{Context, burst::Burst, family::Family, forward::Decision, policy};
 use crate::{dpdk::BURST, snapshot::HopId};
@@ -33,6 +37,9 @@ pub fn egress_of(action: u64) -> Option<PortId> {
         port => Some(PortId((port - 1) as u16)),
     }
 }
+
+/// An old decision that holds is stamped anew with every so manyth packet of its direction.
+const RESTAMPED: u64 = 8;
 
 /// TCP flags that change a session's state.
 const TCP_EVENTS: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
@@ -82,13 +89,54 @@ fn hit<F: Family>(
         return None;
     }
     if decided.stamp() < context.snapshot.decided {
-        if !table.is_fresh(found, &decided, &context.shared.stamps) || !policy::is_fresh(context, &decided) {
+        let untouched = is_untouched(context, &decided);
+        if !untouched && !is_fresh::<F>(context, found, &decided) {
             return None;
         }
-        table.restamp(found, &decided, context.snapshot.number);
+        // While changes come one upon another, a stamp is out of date with the next packet, and writing it is dear.
+        if !untouched || direction.packets().is_multiple_of(RESTAMPED) {
+            table.restamp(found, &decided, context.snapshot.number);
+        }
     }
     account::<F>(burst, context, index, found);
     Some(HopId::from_raw(decided.action as u32))
+}
+
+/// Whether the stamps' summaries say that nothing has changed that a decision was made from.
+#[inline(always)]
+fn is_untouched(context: &Context<'_>, decided: &Decided) -> bool {
+    let (changed, stamp) = (&context.shared.changed, decided.stamp());
+    let of_route = |stamps: &Stamps| stamps.is_surely_unchanged(decided.route(), stamp);
+    // Where there is no port, the entry of another is looked at.
+    let of_port = |port: u32| changed.policies.is_surely_unchanged(port, stamp);
+    let egress = ((decided.action >> 32) as u32).wrapping_sub(1);
+    !decided.has_further()
+        && of_route(&changed.routes)
+        && of_route(&changed.narrowed)
+        && of_port(decided.ingress)
+        && of_port(egress)
+}
+
+/// Whether nothing has changed that a decision was made from.
+#[inline(never)]
+fn is_fresh<F: Family>(context: &Context<'_>, found: DirectionIndex, decided: &Decided) -> bool {
+    way_is_fresh::<F>(context, found, decided) && policy::is_fresh(context, decided)
+}
+
+/// Whether the routes that a decision was made from decide its destination still.
+#[inline(always)]
+pub fn way_is_fresh<F: Family>(context: &Context<'_>, found: DirectionIndex, decided: &Decided) -> bool {
+    let (table, changed) = (F::table(context.shared), &context.shared.changed);
+    table.is_fresh(found, decided, &changed.routes)
+        && (table.is_fresh(found, decided, &changed.narrowed)
+            || keeps_its_route::<F>(context, found, decided))
+}
+
+/// Whether a destination is none of those that its route has lost since. The destinations of further routes may be others.
+fn keeps_its_route<F: Family>(context: &Context<'_>, found: DirectionIndex, decided: &Decided) -> bool {
+    let destination = F::destination(&F::table(context.shared).direction(found).key());
+    let latest = F::narrowed(context.snapshot);
+    !decided.has_further() && !latest.concern(decided.stamp(), RouteId(decided.route()), destination)
 }
 
 /// Counts a packet that takes its session's way.

@@ -319,7 +319,7 @@ fn route_holds<F: Family>(burst: &mut Burst, context: &Context<'_>, position: us
     let decided = table.get(found)?.decided();
     let holds = decided.ingress == burst.packets[index].ingress
         && decided.action != flow::UNDECIDED
-        && table.is_fresh(found, &decided, &context.shared.stamps)
+        && flow::way_is_fresh::<F>(context, found, &decided)
         && nat::is_fresh(context, &decided);
     holds.then_some(decided)
 }

@@ -16,7 +16,7 @@ use super::{
     Context,
     burst::{Burst, port_ingress, tunnel_ingress},
     family::Family,
-    flow::{UNDECIDED, account, action_of},
+    flow::{UNDECIDED, account, action_of, way_is_fresh},
     forward::{self, Candidate, Decision, Question, Ways},
     nat::{self, Start},
 };
@@ -220,7 +220,7 @@ fn again<F: Family>(context: &mut Context<'_>, new: &NewSession<F::Key>) -> Resu
     let table = F::table(context.shared);
     let held = table.lookup(&new.reverse.key, new.reverse.hash);
     let decided = table.get(held).map(|direction| direction.decided());
-    if decided.is_some_and(|decided| table.is_fresh(held, &decided, &context.shared.stamps)) {
+    if decided.is_some_and(|decided| way_is_fresh::<F>(context, held, &decided)) {
         return Err(InsertError::Conflict);
     }
     nat::end::<F>(context, held.session());

@@ -34,6 +34,7 @@ use super::{
     Context,
     burst::{Packet, ingress_port},
     family::{Family, V4, V6},
+    flow,
     forward::Decision,
     learn,
 };
@@ -208,7 +209,7 @@ pub fn place<F: Family>(
         let answers = translated::<F>(context.snapshot, key, by).reversed(reverse_vrf);
         let found = table.lookup(&answers, table.hash(&answers));
         // A session that is out of date makes way, see `learn`.
-        let holds = |decided: Decided| table.is_fresh(found, &decided, &context.shared.stamps);
+        let holds = |decided: Decided| flow::way_is_fresh::<F>(context, found, &decided);
         let is_held = table
             .get(found)
             .is_some_and(|direction| holds(direction.decided()));
@@ -265,7 +266,7 @@ pub fn end<F: Family>(context: &mut Context<'_>, session: SessionIndex) -> Remov
 /// Whether what translated a session's packets is what does so now, as far as that depends on the port they come from.
 pub fn is_fresh(context: &Context<'_>, decided: &Decided) -> bool {
     ingress_port(decided.ingress)
-        .is_none_or(|port| context.shared.nat_stamps.get(u32::from(port.0)) <= decided.stamp())
+        .is_none_or(|port| context.shared.changed.nat.get(u32::from(port.0)) <= decided.stamp())
 }
 
 /// A packet's key as it leaves: what belongs to its session says so, and what opens one is told by `by`.

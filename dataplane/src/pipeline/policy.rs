@@ -34,7 +34,7 @@ use crate::{change::PortPolicy, dpdk::BURST, drops::Reason, snapshot::Snapshot};
 /// Whether the policies that a decision was made with are those of now.
 #[inline(always)]
 pub fn is_fresh(context: &Context<'_>, decided: &Decided) -> bool {
-    let unchanged = |port: PortId| context.shared.port_stamps.get(u32::from(port.0)) <= decided.stamp();
+    let unchanged = |port: PortId| context.shared.changed.policies.get(u32::from(port.0)) <= decided.stamp();
     ingress_port(decided.ingress).is_none_or(unchanged) && egress_of(decided.action).is_none_or(unchanged)
 }
 

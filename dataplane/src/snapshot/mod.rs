@@ -3,6 +3,7 @@
 //! The control thread builds the next snapshot from its own tables (shared, copied on write) and publishes it; a
 //! worker picks it up at a burst boundary. Nothing in here changes after that.
 
+mod narrowed;
 mod nat;
 mod next_hop;
 mod policy;
@@ -19,6 +20,7 @@ use weft_table::{
     policy::{AddressGroup, Groups},
 };
 
+pub use narrowed::LatestNarrowed;
 pub use nat::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, Pool, PortNat};
 pub use next_hop::{Hop, HopId, HopKind, L2Header, Neighbour, NextHop, TunnelPath};
 pub use policy::{Hits, Policy};
@@ -38,6 +40,10 @@ pub struct Snapshot {
     pub vrfs: CowArray<Option<Arc<Vrf>>>,
     /// By [`RouteId`].
     pub routes: CowArray<Route>,
+    /// IPv4 routes that lost destinations to longer prefixes.
+    pub narrowed4: Arc<LatestNarrowed<u32>>,
+    /// The same for IPv6.
+    pub narrowed6: Arc<LatestNarrowed<u128>>,
     /// By [`NextHopId`].
     pub next_hops: CowArray<Option<Arc<NextHop>>>,
     /// By [`PolicyId`].
@@ -149,6 +155,8 @@ impl Snapshot {
             ports: CowArray::new(),
             vrfs: CowArray::new(),
             routes: CowArray::new(),
+            narrowed4: Arc::default(),
+            narrowed6: Arc::default(),
             next_hops: CowArray::new(),
             policies: CowArray::new(),
             floating_ips: CowArray::new(),

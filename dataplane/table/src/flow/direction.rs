@@ -82,8 +82,9 @@ impl Decided {
         stamp_of(self.word)
     }
 
+    /// Whether it was decided from more than its route.
     #[inline(always)]
-    pub(super) fn has_further(&self) -> bool {
+    pub fn has_further(&self) -> bool {
         self.route & HAS_FURTHER != 0
     }
 }

@@ -1,0 +1,214 @@
+//! Sessions follow routes that come, move and go inside of one another, and only those that a change concerns are decided
+//! again. An EAL a process, so one test.
+
+use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr, time::Duration};
+
+use ipnet::Ipv4Net;
+use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
+use weft_dataplane::{
+    ByHand, Config, Timeouts,
+    change::{Change, DeviceSpec, NextHopSpec, PortSpec, VrfSpec},
+    dpdk::{Batch, Eal, EalConfig},
+    statistics::Stage,
+};
+use weft_packet::Mac;
+use weft_table::{NextHopId, PortId, VrfId};
+use weft_tests::frame::Packet;
+
+const RED: VrfId = VrfId(1);
+const GUEST: PortId = PortId(1);
+/// Where routes lead to; route 0 of everything leads to the first.
+const SINKS: [PortId; 3] = [PortId(2), PortId(3), PortId(4)];
+/// Destinations are 10.0.0.0 to 10.0.0.31, each with a session of its own: as many as a burst may decide again.
+const SESSIONS: u8 = 32;
+
+fn port(id: PortId) -> Change {
+    let device = DeviceSpec::Ethdev {
+        device: format!("net_null{id},no-rx=1"),
+        queues: 1,
+    };
+    let spec = PortSpec {
+        mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+        ..PortSpec::new(format!("port-{id}"), device, RED)
+    };
+    Change::SetPort(id, spec)
+}
+
+fn hop_to(port: PortId) -> NextHopId {
+    NextHopId(u32::from(port.0))
+}
+
+fn configuration() -> Vec<Change> {
+    let red = VrfSpec {
+        name: "red".into(),
+        packet_mode: false,
+    };
+    let sinks = SINKS.into_iter().flat_map(|sink| {
+        let hop = NextHopSpec::Port {
+            port: sink,
+            mac: None,
+            vlan: None,
+        };
+        [port(sink), Change::SetNextHop(hop_to(sink), hop)]
+    });
+    [Change::SetVrf(RED, red), port(GUEST)]
+        .into_iter()
+        .chain(sinks)
+        .collect()
+}
+
+/// The routes by brute force.
+#[derive(Clone, Default)]
+struct Model(BTreeMap<Ipv4Net, PortId>);
+
+impl Model {
+    fn port_to(&self, destination: Ipv4Addr) -> PortId {
+        let matching = self.0.iter().filter(|(prefix, _)| prefix.contains(&destination));
+        let (_, port) = matching.max_by_key(|(prefix, _)| prefix.prefix_len()).unwrap();
+        *port
+    }
+
+    /// Sets or removes a route, and says so to the router.
+    fn put(&mut self, router: &mut ByHand, prefix: Ipv4Net, port: Option<PortId>) {
+        let change = match port {
+            Some(port) => {
+                self.0.insert(prefix, port);
+                Change::SetRoute(RED, prefix.into(), hop_to(port))
+            }
+            None => {
+                self.0.remove(&prefix);
+                Change::RemoveRoute(RED, prefix.into())
+            }
+        };
+        router.apply(vec![change]).unwrap();
+    }
+}
+
+fn destination(session: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, session)
+}
+
+/// A packet of each session; how many were decided anew.
+fn burst(router: &mut ByHand, model: &Model) -> u64 {
+    let sent = |router: &ByHand| SINKS.map(|port| router.counters().ports()[port.index()].tx_packets);
+    let decided = |router: &ByHand| router.counters().stage_packets[Stage::Forward as usize];
+    let (before, decided_before) = (sent(router), decided(router));
+    let mut batch = Batch::new();
+    assert_eq!(
+        router.pool().allocate_bulk(&mut batch, usize::from(SESSIONS)),
+        usize::from(SESSIONS)
+    );
+    for (session, mbuf) in (0..SESSIONS).zip(batch.iter_mut()) {
+        let packet = Packet::udp("10.9.0.1:1000", &format!("{}:53", destination(session)), &[0; 18]);
+        let frame = packet.frame([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 1]);
+        mbuf.append(frame.len()).unwrap().copy_from_slice(&frame);
+    }
+    router.walk(GUEST, &mut batch);
+    let expected = SINKS.map(|sink| {
+        let its = (0..SESSIONS).filter(|session| model.port_to(destination(*session)) == sink);
+        its.count() as u64
+    });
+    let after = sent(router);
+    let got = [0, 1, 2].map(|sink| after[sink] - before[sink]);
+    assert_eq!(got, expected, "routes: {:?}", model.0);
+    decided(router) - decided_before
+}
+
+#[test]
+fn sessions_follow_their_routes_and_only_those_that_a_change_concerns_are_decided_again() {
+    let file_prefix = format!("weft-changed-routes-{}", std::process::id());
+    let eal = Eal::start(&EalConfig {
+        worker_cpus: vec![0],
+        no_huge: true,
+        memory_mib: 128,
+        file_prefix: file_prefix.clone(),
+        ..EalConfig::default()
+    })
+    .unwrap();
+    let mut router = ByHand::new(&Config {
+        worker_cpus: vec![0],
+        no_huge: true,
+        memory_mib: 0,
+        mbufs: 2047,
+        mbuf_room: 256,
+        file_prefix,
+        pci_devices: Vec::new(),
+        sessions: 65_536,
+        idle_sleep: Duration::ZERO,
+        timeouts: Timeouts::default(),
+    })
+    .unwrap();
+    router.apply(configuration()).unwrap();
+    let mut model = Model::default();
+    let prefix = |text: &str| -> Ipv4Net { text.parse().unwrap() };
+
+    model.put(&mut router, prefix("10.0.0.0/8"), Some(SINKS[0]));
+    assert_eq!(burst(&mut router, &model), u64::from(SESSIONS));
+    assert_eq!(burst(&mut router, &model), 0);
+    // A route inside of it takes eight sessions, and leaves the others as they are.
+    model.put(&mut router, prefix("10.0.0.8/29"), Some(SINKS[1]));
+    assert_eq!(burst(&mut router, &model), 8);
+    model.put(&mut router, prefix("10.0.0.12/30"), Some(SINKS[2]));
+    assert_eq!(burst(&mut router, &model), 4);
+    // One that goes gives its own back.
+    model.put(&mut router, prefix("10.0.0.8/29"), None);
+    assert_eq!(burst(&mut router, &model), 4);
+    // One that moves takes those that it decides itself.
+    model.put(&mut router, prefix("10.0.0.0/8"), Some(SINKS[1]));
+    assert_eq!(burst(&mut router, &model), 28);
+    // More at a time than are remembered one by one.
+    let hosts = (0..200u32).map(|host| Ipv4Net::from(Ipv4Addr::from_bits(0x0a01_0000 + host)));
+    let many = hosts.map(|host| Change::SetRoute(RED, host.into(), hop_to(SINKS[2])));
+    router.apply(many.collect()).unwrap();
+    burst(&mut router, &model);
+
+    model.put(&mut router, prefix("10.0.0.12/30"), None);
+    let changes = vec(any_change(), 1..40);
+    let router = RefCell::new(router);
+    TestRunner::default()
+        .run(&changes, |changes| {
+            let (mut router, mut model) = (router.borrow_mut(), model.clone());
+            follow(&mut router, &mut model, &changes);
+            // The next case begins with the same routes, and without sessions.
+            for prefix in model.0.keys().filter(|prefix| prefix.prefix_len() > 8) {
+                router
+                    .apply(vec![Change::RemoveRoute(RED, (*prefix).into())])
+                    .unwrap();
+            }
+            router.end_sessions();
+            Ok(())
+        })
+        .unwrap();
+    drop(router);
+    drop(eal);
+}
+
+/// A route comes or moves (to one of the sinks), or goes; then packets may come.
+type AnyChange = (Ipv4Net, Option<usize>, bool);
+
+fn any_change() -> impl Strategy<Value = AnyChange> {
+    let prefix = (0..SESSIONS, 24u8..=32)
+        .prop_map(|(host, length)| Ipv4Net::new(destination(host), length).unwrap().trunc());
+    let sink = proptest::option::weighted(0.6, 0..SINKS.len());
+    (prefix, sink, proptest::bool::weighted(0.3))
+}
+
+fn follow(router: &mut ByHand, model: &mut Model, changes: &[AnyChange]) {
+    burst(router, model);
+    for (prefix, sink, packets) in changes {
+        match sink {
+            Some(sink) => model.put(router, *prefix, Some(SINKS[*sink])),
+            // The one that is next to it, since few are at the very same.
+            None => {
+                let mut near = model.0.range(*prefix..).map(|(near, _)| *near);
+                if let Some(gone) = near.find(|near| near.prefix_len() > 8) {
+                    model.put(router, gone, None);
+                }
+            }
+        }
+        if *packets {
+            burst(router, model);
+        }
+    }
+    burst(router, model);
+}
