@@ -71,6 +71,9 @@ drop_reasons! {
     Fragment = "fragment": "later fragments have no ports; put the VRF in packet mode or avoid fragments",
     /// A port's policy does not allow the session.
     PolicyDenied = "policy-denied": "a rule or default of a port's policy; `weft describe policy` shows their hits",
+    /// As policy-denied, and the sender was told.
+    PolicyRejected = "policy-rejected": "a rule or default of a port's policy, which answers by a TCP reset or an ICMP error; \
+        `weft describe policy` shows their hits",
     /// Its addresses or ports can't be rewritten: a source route, or headers that are not all there.
     Untranslatable = "untranslatable": "the packet is source-routed or cut short; its addresses cannot be translated",
     /// Translation needs a session, and the packet has none.

@@ -6,7 +6,9 @@ use libfuzzer_sys::fuzz_target;
 use weft_packet::{
     Mac, arp,
     ethernet::{self, ethertype},
-    icmp, ip, l4, nd, transport,
+    icmp, ip, l4, nd,
+    refusal::{Because, MAX_LEN, Refusal},
+    transport,
 };
 
 fuzz_target!(|frame: &[u8]| {
@@ -17,6 +19,7 @@ fuzz_target!(|frame: &[u8]| {
         ethertype::IPV4 | ethertype::IPV6 => {
             neighbour_answer(frame, offset, link.source);
             echo_answer(&frame[offset..]);
+            refusal(&frame[offset..]);
         }
         _ => {}
     }
@@ -74,6 +77,23 @@ fn neighbour_answer(frame: &[u8], offset: usize, sender: Mac) {
     if advertisement.solicited {
         assert_eq!(answered[..6], solicitation.source_mac.unwrap_or(sender).0);
     }
+}
+
+fn refusal(l3: &[u8]) {
+    let Ok(parsed) = ip::parse(l3, l3.len()) else {
+        return;
+    };
+    let Some(refusal) = Refusal::of(l3, &parsed, Because::Prohibited) else {
+        return;
+    };
+    let mut answer = vec![0; refusal.len()];
+    assert!(answer.len() <= MAX_LEN && refusal.write(&mut answer));
+    let read = ip::parse(&answer, answer.len()).expect("an answer reads back");
+    assert_eq!(
+        (read.source(), read.destination()),
+        (parsed.destination(), parsed.source())
+    );
+    assert!(Refusal::of(&answer, &read, Because::Prohibited).is_none(), "answers are not answered");
 }
 
 fn echo_answer(l3: &[u8]) {

@@ -108,7 +108,7 @@ impl PolicyRule {
         };
         let action_at = at.field("action");
         let action = action(&action_at, proto.action)?
-            .ok_or_else(|| action_at.error("is missing", "write allow or deny"))?;
+            .ok_or_else(|| action_at.error("is missing", "write allow, deny or reject"))?;
         let protocol = protocol_of(&at.field("protocol"), &proto.protocol)?;
         let remote = block(&at.field("remote"), proto.remote.as_ref())?;
         let group_at = at.field("remote_group");
@@ -181,7 +181,11 @@ fn action(at: &At, number: i32) -> Result<Option<Action>, FieldError> {
         Ok(v1::PolicyAction::Unspecified) => Ok(None),
         Ok(v1::PolicyAction::Allow) => Ok(Some(Action::Allow)),
         Ok(v1::PolicyAction::Deny) => Ok(Some(Action::Deny)),
-        Err(_) => Err(at.error(format!("action {number} is unknown"), "write allow or deny")),
+        Ok(v1::PolicyAction::Reject) => Ok(Some(Action::Reject)),
+        Err(_) => Err(at.error(
+            format!("action {number} is unknown"),
+            "write allow, deny or reject",
+        )),
     }
 }
 
@@ -190,6 +194,7 @@ fn action_to_proto(action: Option<Action>) -> i32 {
         None => v1::PolicyAction::Unspecified as i32,
         Some(Action::Allow) => v1::PolicyAction::Allow as i32,
         Some(Action::Deny) => v1::PolicyAction::Deny as i32,
+        Some(Action::Reject) => v1::PolicyAction::Reject as i32,
     }
 }
 

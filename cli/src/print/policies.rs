@@ -14,6 +14,7 @@ pub fn action(action: v1::PolicyAction) -> &'static str {
         v1::PolicyAction::Unspecified => "",
         v1::PolicyAction::Allow => "allow",
         v1::PolicyAction::Deny => "deny",
+        v1::PolicyAction::Reject => "reject",
     }
 }
 
@@ -71,7 +72,9 @@ fn totals(policy: &v1::Policy, stats: &v1::PolicyStats) -> (u64, u64) {
     decided.fold((0, 0), |(allowed, denied), (action, hits)| match action {
         v1::PolicyAction::Allow => (allowed + hits, denied),
         // What no policy decides is denied, and counted by the last one.
-        v1::PolicyAction::Deny | v1::PolicyAction::Unspecified => (allowed, denied + hits),
+        v1::PolicyAction::Deny | v1::PolicyAction::Reject | v1::PolicyAction::Unspecified => {
+            (allowed, denied + hits)
+        }
     })
 }
 

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | identifiers that cannot be wrong | [`Mac`], [`VlanId`], [`Vni`], [`Label`] |
 //! | link | [`ethernet`] (parse, write), [`vlan`] (strip, push), [`arp`] |
-//! | network | [`ip`] (either version in one pass), [`ipv4`], [`ipv6`], [`fragment`], [`nd`], [`icmp`], [`quote`] (ICMP errors) |
+//! | network | [`ip`] (either version in one pass), [`ipv4`], [`ipv6`], [`fragment`], [`nd`], [`icmp`], [`quote`] and [`refusal`] (ICMP errors) |
 //! | transport | [`l4`] (ports, flags), [`transport`] (checksums over several buffers), [`segment`] |
 //! | tunnels | [`tunnel`]: prebuilt outer headers, recognising and unwrapping, ECN |
 //! | across them | [`checksum`], [`rewrite`] (TTL, DSCP, MACs, address translation), [`malformed`] |
@@ -34,6 +34,7 @@ pub mod malformed;
 pub mod nd;
 pub mod plain;
 pub mod quote;
+pub mod refusal;
 pub mod rewrite;
 pub mod segment;
 pub mod transport;

@@ -14,7 +14,7 @@
 
 use weft_table::PortId;
 
-use super::{Context, burst::Burst};
+use super::{Context, burst::Burst, local::refuse::AnswerBudget};
 use crate::{dpdk::BURST, drops::Reason, snapshot::Role, statistics::MAX_PORTS};
 
 /// First packets that a port may have in any burst.
@@ -45,6 +45,8 @@ const NEW: Account = Account {
 pub struct Budgets {
     accounts: Box<[Account]>,
     burst: u32,
+    /// What is said to senders of packets that are not let through.
+    pub answers: AnswerBudget,
 }
 
 impl Default for Budgets {
@@ -52,6 +54,7 @@ impl Default for Budgets {
         Budgets {
             accounts: vec![NEW; MAX_PORTS].into_boxed_slice(),
             burst: 0,
+            answers: AnswerBudget::default(),
         }
     }
 }

@@ -12,9 +12,11 @@
 //!
 //! Without sessions (packet mode) each packet is judged by itself.
 //!
-//! Drops: policy-denied, fragment.
+//! Rules may reject: then who sent the packet is told ([`refuse`]), besides.
+//!
+//! Drops: policy-denied, policy-rejected, fragment.
 
-use weft_packet::ip::protocol;
+use weft_packet::{ip::protocol, refusal::Because};
 use weft_table::{
     PortId,
     flow::{Decided, DirectionIndex, Key, SessionIndex},
@@ -27,6 +29,7 @@ use super::{
     family::Family,
     flow::egress_of,
     forward::{self, Candidate, Candidates},
+    local::refuse::refuse,
     nat,
 };
 use crate::{change::PortPolicy, dpdk::BURST, drops::Reason, snapshot::Snapshot};
@@ -140,6 +143,9 @@ pub fn judge<F: Family>(burst: &mut Burst, context: &mut Context<'_>, candidates
         dropped[number] = true;
         let position = usize::from(candidates.as_slice()[number].position);
         let index = usize::from(F::lane(burst).packets[position]);
+        if let (Reason::PolicyRejected, Some(mbuf)) = (reason, &burst.mbufs[index]) {
+            refuse(context, mbuf, &burst.packets[index], Because::Prohibited);
+        }
         burst.drop(index, reason, context.counters);
         if let Some(session) = opening.ends {
             // Held by another worker, it ends with a later packet.
@@ -320,9 +326,11 @@ fn by_rules<A: weft_table::policy::Family>(
         if denied.is_some() {
             continue;
         }
-        if verdict.action == Action::Deny {
-            *denied = Some(Reason::PolicyDenied);
-        }
+        *denied = match verdict.action {
+            Action::Allow => None,
+            Action::Deny => Some(Reason::PolicyDenied),
+            Action::Reject => Some(Reason::PolicyRejected),
+        };
         if denied.is_some() || !opening.known {
             policy.hits.count(context.worker, verdict.decider);
         }

@@ -133,7 +133,7 @@ fn agrees_in_bulk<A: Family>(
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    prop_oneof![Just(Action::Allow), Just(Action::Deny)]
+    prop_oneof![Just(Action::Allow), Just(Action::Deny), Just(Action::Reject)]
 }
 
 fn direction() -> impl Strategy<Value = Direction> {

@@ -19,6 +19,7 @@ mod offloads;
 mod pci;
 mod policy;
 mod policy_changes;
+mod policy_reject;
 mod policy_truth;
 mod restart;
 mod routes;
@@ -59,6 +60,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         vlans::SCENARIOS,
         policy::SCENARIOS,
         policy_changes::SCENARIOS,
+        policy_reject::SCENARIOS,
         policy_truth::SCENARIOS,
         nat::SCENARIOS,
         nat_changes::SCENARIOS,

@@ -22,10 +22,10 @@ super::scenarios! {
     a_policy_holds_between_two_hosts: [],
 }
 
-const ADDRESSES: [(&str, &str); 2] = [("10.0.0.1", "10.0.0.2"), ("fd00:1::1", "fd00:1::2")];
+pub const ADDRESSES: [(&str, &str); 2] = [("10.0.0.1", "10.0.0.2"), ("fd00:1::1", "fd00:1::2")];
 
 /// A container of the world with these policies.
-fn give(world: &Lone, container: &str, policies: &[&str]) {
+pub fn give(world: &Lone, container: &str, policies: &[&str]) {
     let (mac, host) = match container {
         "web" => ("02:00:00:00:01:01", "1"),
         _ => ("02:00:00:00:01:02", "2"),
@@ -39,11 +39,11 @@ fn give(world: &Lone, container: &str, policies: &[&str]) {
 }
 
 /// Defines a policy by its rules in YAML's braces.
-fn define(world: &Lone, name: &str, rules: &[&str], defaults: &str) {
+pub fn define(world: &Lone, name: &str, rules: &[&str], defaults: &str) {
     world.host.apply(&policy(name, rules, defaults));
 }
 
-fn policy(name: &str, rules: &[&str], defaults: &str) -> String {
+pub fn policy(name: &str, rules: &[&str], defaults: &str) -> String {
     let rules: Vec<String> = rules.iter().map(|rule| format!("{{{rule}}}")).collect();
     format!(
         "kind: Policy\nname: {name}\nspec: {{rules: [{}], {defaults}}}\n",
@@ -52,7 +52,7 @@ fn policy(name: &str, rules: &[&str], defaults: &str) -> String {
 }
 
 /// Nobody has a policy any more.
-fn clean(world: &Lone, policies: &[&str]) {
+pub fn clean(world: &Lone, policies: &[&str]) {
     give(world, "web", &[]);
     give(world, "app", &[]);
     for policy in policies {
@@ -66,16 +66,16 @@ fn passes(from: (&Wire, Mac), to: (&mut Wire, Mac), packet: &Packet) {
     to.0.expect(&packet.hop().frame(to.1, GATEWAY));
 }
 
-fn to_app(world: &mut Lone, packet: &Packet) {
+pub fn to_app(world: &mut Lone, packet: &Packet) {
     passes((&world.web, WEB), (&mut world.app, APP), packet);
 }
 
-fn to_web(world: &mut Lone, packet: &Packet) {
+pub fn to_web(world: &mut Lone, packet: &Packet) {
     passes((&world.app, APP), (&mut world.web, WEB), packet);
 }
 
 /// Is dropped on its way to app, and counted as that.
-fn denied_to_app(world: &mut Lone, packet: &Packet) {
+pub fn denied_to_app(world: &mut Lone, packet: &Packet) {
     let frame = packet.frame(GATEWAY, WEB);
     world
         .host
@@ -91,18 +91,18 @@ fn denied_to_web(world: &mut Lone, packet: &Packet) {
     world.web.expect_nothing();
 }
 
-fn socket(address: &str, port: u16) -> String {
+pub fn socket(address: &str, port: u16) -> String {
     match address.contains(':') {
         true => format!("[{address}]:{port}"),
         false => format!("{address}:{port}"),
     }
 }
 
-fn udp(from: (&str, u16), to: (&str, u16)) -> Packet {
+pub fn udp(from: (&str, u16), to: (&str, u16)) -> Packet {
     Packet::udp(&socket(from.0, from.1), &socket(to.0, to.1), b"data")
 }
 
-fn syn(from: (&str, u16), to: (&str, u16)) -> Packet {
+pub fn syn(from: (&str, u16), to: (&str, u16)) -> Packet {
     Packet::tcp(&socket(from.0, from.1), &socket(to.0, to.1), tcp::SYN, b"")
 }
 

@@ -3,6 +3,7 @@
 pub mod arp;
 pub mod host;
 pub mod nd;
+pub mod refuse;
 
 use std::net::IpAddr;
 

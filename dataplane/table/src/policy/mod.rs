@@ -1,4 +1,4 @@
-//! Policies: ordered rules by which the sessions of a port are allowed or denied.
+//! Policies: ordered rules by which the sessions of a port are allowed, denied or rejected.
 //!
 //! A [`RuleSet`] is compiled once, never changes, and is shared by all ports that use it. Its rules are seen from the
 //! workload behind the port: *egress* rules judge the sessions that it opens, *ingress* rules those that are opened to

@@ -17,10 +17,13 @@ pub enum Direction {
 
 /// What becomes of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
 pub enum Action {
+    /// It may be.
     Allow,
+    /// It may not be.
     Deny,
+    /// It may not be, and who opens it is told.
+    Reject,
 }
 
 /// Addresses: a prefix, and what of it is not meant.
