@@ -67,8 +67,14 @@ drop_reasons! {
     EmptyGroup = "empty-group": "no member of the group is reachable",
     /// Larger than the way out takes, and may not be fragmented.
     TooBig = "too-big": "lower the sender's MTU, or raise that of the way out",
-    /// A later fragment where sessions need ports; use packet mode, or larger MTUs.
-    Fragment = "fragment": "later fragments have no ports; put the VRF in packet mode or avoid fragments",
+    /// A later fragment in packet mode, where a policy needs ports.
+    Fragment = "fragment": "in packet mode later fragments have no ports for a policy to judge; use sessions, or avoid fragments",
+    /// Some bytes of the datagram have come before.
+    FragmentOverlap = "fragment-overlap": "the sender repeats fragments, or forges them",
+    /// Too many datagrams in fragments under way, or one in too many parts.
+    FragmentLimit = "fragment-limit": "the sender sends many fragments without their first ones; it may attack",
+    /// The first fragment of its datagram did not come.
+    FragmentTimeout = "fragment-timeout": "the datagram's first fragment was lost, or came by another worker",
     /// A port's policy does not allow the session.
     PolicyDenied = "policy-denied": "a rule or default of a port's policy; `weft describe policy` shows their hits",
     /// As policy-denied, and the sender was told.

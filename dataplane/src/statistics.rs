@@ -1,7 +1,7 @@
 //! Counting: each worker counts for itself in plain memory, and hands a copy over at a burst boundary when asked.
 //!
 //! So the packet path pays one add a counter, and what is read is consistent: at a burst boundary a worker's books
-//! balance (received + created = sent + delivered + merged + dropped).
+//! balance (received + created = sent + delivered + merged + dropped + held).
 
 use std::sync::{
     Mutex,
@@ -85,6 +85,8 @@ pub struct Books {
     pub delivered: u64,
     pub merged: u64,
     pub dropped: u64,
+    /// Fragments that wait for the first of their datagram.
+    pub held: u64,
 }
 
 /// Classes of durations a doubling.

@@ -23,6 +23,7 @@ use crate::{
         budget::Budgets,
         burst::Burst,
         family::V4,
+        fragments::{self, Fragments},
         learn::Learner,
         nat,
         transmit::{self, Transmit},
@@ -51,6 +52,7 @@ pub struct Worker {
     reader: Reader,
     flows: Flows,
     budgets: Budgets,
+    fragments: Fragments,
     burst: Box<Burst>,
     received: Batch,
     transmit: Transmit,
@@ -91,6 +93,7 @@ impl Worker {
                 v6: Learner::new(v6),
             },
             budgets: Budgets::default(),
+            fragments: Fragments::default(),
             burst: Box::default(),
             received: Batch::new(),
             transmit: Transmit::default(),
@@ -137,6 +140,7 @@ impl Worker {
             transmit: &mut self.transmit,
             flows: &mut self.flows,
             budgets: &mut self.budgets,
+            fragments: &mut self.fragments,
             now,
             worker: self.index,
         };
@@ -171,6 +175,7 @@ impl Worker {
             polling.looked(served);
         }
         own.polling.store(0, Ordering::Relaxed);
+        fragments::expire(&mut self.fragments, &mut self.counters, now);
         let mut clock = StageClock { since: clock::now() };
         let Flows { v4, v6 } = &mut self.flows;
         let [ageing4, ageing6] = &mut self.ageing;

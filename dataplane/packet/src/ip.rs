@@ -51,9 +51,38 @@ pub enum Fragment {
     /// Not a fragment. An IPv6 packet with a fragment header of offset 0 and no more to come is whole (RFC 6946).
     Whole,
     /// The first: it has the ports.
-    First,
+    First(Piece),
     /// Any other: it has none.
-    Later,
+    Later(Piece),
+}
+
+impl Fragment {
+    /// Any but the first: what follows the IP header is the middle of something.
+    #[inline]
+    pub const fn is_later(&self) -> bool {
+        matches!(self, Fragment::Later(_))
+    }
+
+    pub(crate) const fn of(piece: Piece) -> Self {
+        if piece.offset == 0 {
+            Fragment::First(piece)
+        } else {
+            Fragment::Later(piece)
+        }
+    }
+}
+
+/// Which part of a datagram a fragment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Piece {
+    /// What the fragments of one datagram have in common, beside addresses and protocol (IPv6: addresses alone).
+    pub identification: u32,
+    /// Bytes of the datagram before it.
+    pub offset: u16,
+    /// Bytes of the datagram in it; it ends within 65,535.
+    pub length: u16,
+    /// Others come behind it.
+    pub more: bool,
 }
 
 /// What an IP header, extension headers included, says.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use crate::{
     bytes::{get_array, get_u16},
     checksum,
-    ip::{Addresses, Fragment, IpPacket},
+    ip::{Addresses, Fragment, IpPacket, Piece},
     malformed::{Fault, Header, Malformed},
 };
 
@@ -42,7 +42,7 @@ pub fn parse(l3: &[u8], packet_len: usize) -> Result<IpPacket, Malformed> {
     }
     let fragment = match get_u16(header, 6) & (MORE_FRAGMENTS | OFFSET_MASK) {
         0 => Fragment::Whole,
-        field => fragment(field, total_len - header_len)?,
+        field => fragment(get_u16(header, 4), field, total_len - header_len)?,
     };
     Ok(IpPacket {
         addresses: Addresses::V4 {
@@ -99,16 +99,17 @@ pub(crate) fn next_option(options: &[u8]) -> Option<(u8, usize)> {
 }
 
 #[cold]
-fn fragment(field: u16, data_len: usize) -> Result<Fragment, Malformed> {
+fn fragment(identification: u16, field: u16, data_len: usize) -> Result<Fragment, Malformed> {
     let offset = usize::from(field & OFFSET_MASK) * 8;
     let more = field & MORE_FRAGMENTS != 0;
     // Only the last fragment may end between two multiples of 8, and none beyond what a total length can say.
     if (more && !data_len.is_multiple_of(8)) || data_len == 0 || offset + data_len > usize::from(u16::MAX) {
         return Err(Malformed::new(Header::Ipv4, 0, Fault::Fragment));
     }
-    Ok(if offset == 0 {
-        Fragment::First
-    } else {
-        Fragment::Later
-    })
+    Ok(Fragment::of(Piece {
+        identification: u32::from(identification),
+        offset: offset as u16,
+        length: data_len as u16,
+        more,
+    }))
 }

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use crate::{
     bytes::{array, get_array, get_u16, get_u32},
-    ip::{Addresses, Fragment, IpPacket, protocol},
+    ip::{Addresses, Fragment, IpPacket, Piece, protocol},
     malformed::{Fault, Header, Malformed},
 };
 
@@ -106,8 +106,12 @@ fn parse_extensions(l3: &[u8], packet: &mut IpPacket) -> Result<(), Malformed> {
                 }
                 packet.fragment = match (fragment_offset, more) {
                     (0, false) => Fragment::Whole,
-                    (0, true) => Fragment::First,
-                    _ => Fragment::Later,
+                    _ => Fragment::of(Piece {
+                        identification: u32::from(get_u16(start, 4)) << 16 | u32::from(get_u16(start, 6)),
+                        offset: fragment_offset as u16,
+                        length: data_len as u16,
+                        more,
+                    }),
                 };
             }
             _ => {}
@@ -115,7 +119,7 @@ fn parse_extensions(l3: &[u8], packet: &mut IpPacket) -> Result<(), Malformed> {
         packet.protocol = start[0];
         offset += len;
         packet.l4_offset = offset as u16;
-        if packet.fragment == Fragment::Later {
+        if packet.fragment.is_later() {
             // What follows is the middle of something, not a header.
             break;
         }

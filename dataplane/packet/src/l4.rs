@@ -106,7 +106,7 @@ pub struct Transport {
 /// Reads the transport header that `ip` (parsed from the same `l3`) points at.
 #[inline]
 pub fn parse(l3: &[u8], ip: &IpPacket) -> Result<Transport, Malformed> {
-    if ip.fragment == Fragment::Later {
+    if ip.fragment.is_later() {
         return Ok(Transport::default());
     }
     let l4 = ip.l4(l3);

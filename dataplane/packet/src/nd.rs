@@ -87,7 +87,7 @@ pub fn parse(l3: &[u8], ip: &IpPacket) -> Result<Option<Message>, Malformed> {
     let Addresses::V6 { source, destination } = ip.addresses else {
         return Ok(None);
     };
-    if ip.protocol != protocol::ICMPV6 || ip.fragment == Fragment::Later {
+    if ip.protocol != protocol::ICMPV6 || ip.fragment.is_later() {
         return Ok(None);
     }
     let message = ip.l4(l3);

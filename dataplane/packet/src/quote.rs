@@ -61,7 +61,7 @@ impl Headers {
         bytes[..present].copy_from_slice(&quoted[..present]);
         let quoted = ip::parse(&bytes, ANY_LENGTH).ok()?;
         let useful = quoted.is_v6() == ip.is_v6()
-            && quoted.fragment != Fragment::Later
+            && !quoted.fragment.is_later()
             && usize::from(quoted.l4_offset) + 8 <= present;
         useful.then_some(Headers {
             bytes,

@@ -7,7 +7,7 @@ use crate::{
     bytes::{array_mut, get_array, get_u16, put},
     checksum::Delta,
     ethernet,
-    ip::{Addresses, Fragment, IpPacket, protocol},
+    ip::{Addresses, IpPacket, protocol},
     ipv4, ipv6,
     malformed::{Header, Malformed},
 };
@@ -158,7 +158,7 @@ pub fn translate(
     let new = translated(ip.addresses, translation)?;
     let delta = address_delta(ip.addresses, new);
     // The transport header first: it is what may be refused.
-    if ip.fragment != Fragment::Later {
+    if !ip.fragment.is_later() {
         translate_transport(l3, ip, delta, translation, state)?;
     }
     write_addresses(l3, new, delta)?;

@@ -6,7 +6,7 @@ use common::{Protocol, Spec, any_spec, framed, naive_checksum};
 use proptest::prelude::*;
 use weft_packet::{
     fragment::{Fragmenter, NotFragmentable},
-    ip::{self, Fragment},
+    ip::{self, Fragment, Piece},
     l4::{self, tcp_flag},
     segment::{NotSegmentable, Segmenter},
     transport,
@@ -246,12 +246,19 @@ proptest! {
             prop_assert_eq!(&fragment[4..6], &spec.identification.to_be_bytes());
             prop_assert_eq!(&fragment[12..20], &packet[12..20]);
             let state = ip::parse(fragment, fragment.len()).unwrap().fragment;
-            let expected = match (index, fragments_once.len()) {
-                (_, 1) => Fragment::Whole,
-                (0, _) => Fragment::First,
-                _ => Fragment::Later,
-            };
-            prop_assert_eq!(state, expected);
+            let (count, is_later) = (fragments_once.len(), state.is_later());
+            prop_assert_eq!((state == Fragment::Whole, is_later), (count == 1, index > 0));
+            if let Fragment::First(piece) | Fragment::Later(piece) = state {
+                let data_len = |fragment: &Vec<u8>| fragment.len() - usize::from(fragment[0] & 15) * 4;
+                let before: usize = fragments_once[..index].iter().map(data_len).sum();
+                let expected = Piece {
+                    identification: spec.identification.into(),
+                    offset: before as u16,
+                    length: data_len(fragment) as u16,
+                    more: index + 1 < count,
+                };
+                prop_assert_eq!(piece, expected);
+            }
         }
         // And once more on the way.
         let mut fragments_twice = Vec::new();

@@ -133,7 +133,7 @@ impl Control {
                 delivered: books.delivered,
                 merged: books.merged,
                 dropped: books.dropped,
-                held: 0,
+                held: books.held,
             },
         }
     }
@@ -263,6 +263,7 @@ impl Books {
         self.sent += other.sent;
         self.delivered += other.delivered;
         self.merged += other.merged;
+        self.held += other.held;
         self.dropped += other.dropped;
     }
 }

@@ -234,14 +234,29 @@ impl Default for Burst {
 impl Burst {
     /// Starts with what was received on a device.
     pub fn begin(&mut self, device: PortId, received: &mut Batch) {
+        self.clear();
         self.device = device;
         self.length = received.len();
-        self.ready_count = 0;
-        self.v4.clear();
-        self.v6.clear();
         for (place, mbuf) in self.mbufs.iter_mut().zip(received.drain_front(BURST)) {
             *place = Some(mbuf);
         }
+    }
+
+    /// Nothing is in it.
+    pub fn clear(&mut self) {
+        self.length = 0;
+        self.ready_count = 0;
+        self.v4.clear();
+        self.v6.clear();
+    }
+
+    /// Adds a packet that is known already; its place. There must be room.
+    pub fn add(&mut self, mbuf: Mbuf, packet: Packet) -> usize {
+        let index = self.length;
+        self.mbufs[index] = Some(mbuf);
+        self.packets[index] = packet;
+        self.length += 1;
+        index
     }
 
     /// How many packets came in.

@@ -4,13 +4,13 @@
 //! [`decap`](super::decap)). What is addressed to the vRouter itself goes to [`local`]. What is left starts with its IP
 //! header afterwards and is in a lane, to be looked up.
 //!
-//! Drops: malformed, too-many-headers, bad-checksum, unknown-ethertype, unknown-vlan, not-for-us, not-flooded, fragment,
-//! bad-offload.
+//! Drops: malformed, too-many-headers, bad-checksum, unknown-ethertype, unknown-vlan, not-for-us, not-flooded, bad-offload,
+//! and those of [`fragments`].
 
 use weft_packet::{
     Mac, Malformed,
     ethernet::{self, Ethernet, ethertype},
-    ip::{self, Addresses, Fragment, IpPacket, protocol},
+    ip::{self, Addresses, IpPacket, protocol},
     l4,
     malformed::{Fault, Header},
 };
@@ -19,7 +19,7 @@ use weft_table::{PortId, flow::DirectionIndex};
 use super::{
     Context,
     burst::{Burst, port_ingress},
-    decap, family, local,
+    decap, family, fragments, local,
     plain::{self, Arrival},
 };
 use crate::{
@@ -214,7 +214,7 @@ fn parse_ip(burst: &Burst, index: usize, ethernet: &Ethernet) -> Result<IpPacket
 #[inline(always)]
 pub fn enlist(
     burst: &mut Burst,
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     index: usize,
     port: &Port,
     l3_offset: usize,
@@ -229,9 +229,6 @@ pub fn enlist(
     let packet = &mut burst.packets[index];
     let vrf = context.snapshot.vrf(packet.vrf).ok_or(Reason::NoRoute)?;
     let stateful = !(vrf.packet_mode || port.packet_mode);
-    if stateful && ip.fragment == Fragment::Later {
-        return Err(Reason::Fragment);
-    }
     start_at_ip(mbuf, l3_offset, ip)?;
     if !pending.is_none() {
         let lengths = mbuf.header_lengths();
@@ -245,7 +242,10 @@ pub fn enlist(
     packet.v6 = ip.is_v6();
     packet.tcp_flags = transport.tcp_flags;
     packet.pending = pending;
-    family::enlist(burst, context, index, ip, transport.tuple, stateful);
+    if stateful {
+        return fragments::enlist(burst, context, index, ip, transport.tuple);
+    }
+    family::enlist(burst, context, index, ip, transport.tuple, false);
     Ok(())
 }
 

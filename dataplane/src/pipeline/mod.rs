@@ -19,6 +19,7 @@ pub mod encap;
 pub mod family;
 pub mod flow;
 pub mod forward;
+pub mod fragments;
 pub mod learn;
 pub mod local;
 pub mod nat;
@@ -41,6 +42,7 @@ use crate::{
 use budget::Budgets;
 use burst::Burst;
 use family::{Family, V4, V6};
+use fragments::Fragments;
 use learn::Learner;
 use transmit::Transmit;
 use weft_table::PortId;
@@ -59,6 +61,8 @@ pub struct Context<'a> {
     pub flows: &'a mut Flows,
     /// What ports may open.
     pub budgets: &'a mut Budgets,
+    /// This worker's datagrams in fragments.
+    pub fragments: &'a mut Fragments,
     /// Seconds since the start.
     pub now: u32,
     /// This worker.
@@ -90,10 +94,20 @@ impl Context<'_> {
 
 /// Walks a burst through all stages. Returns the cycles that it took to decide on sessions' first packets.
 pub fn run(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
-    let packets = burst.len() as u64;
     let mut clock = StageClock { since: clock::now() };
     classify::classify(burst, context);
-    clock.lap(context.counters, Stage::Classify, packets);
+    clock.lap(context.counters, Stage::Classify, burst.len() as u64);
+    let mut deciding = classified(burst, context, &mut clock);
+    while fragments::refill(burst, context) {
+        deciding += classified(burst, context, &mut clock);
+    }
+    deciding
+}
+
+/// The stages behind classify, for what it put into lanes.
+#[inline(always)]
+fn classified(burst: &mut Burst, context: &mut Context<'_>, clock: &mut StageClock) -> u64 {
+    let packets = burst.len() as u64;
     flow::lookup::<V4>(burst, context);
     flow::lookup::<V6>(burst, context);
     clock.lap(context.counters, Stage::Flow, packets);
@@ -103,8 +117,8 @@ pub fn run(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
     if stateless > 0 {
         clock.lap(context.counters, Stage::Forward, stateless);
     }
-    let (missed4, deciding4) = miss::<V4>(burst, context, &mut clock);
-    let (missed6, deciding6) = miss::<V6>(burst, context, &mut clock);
+    let (missed4, deciding4) = miss::<V4>(burst, context, clock);
+    let (missed6, deciding6) = miss::<V6>(burst, context, clock);
     apply::apply(burst, context);
     clock.lap(context.counters, Stage::Apply, packets);
     transmit::flush(context);

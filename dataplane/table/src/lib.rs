@@ -3,6 +3,7 @@
 //! - [`fib`]: routes, one trie a VRF and family.
 //! - [`group`]: next-hop groups.
 //! - [`flow`]: sessions, shared by all workers.
+//! - [`fragments`]: datagrams that pass in fragments.
 //! - [`policy`]: which sessions a port may have.
 //! - [`stamps`]: when what a session depends on changed last.
 //! - [`rcu`]: snapshots and grace periods; [`cow`]: arrays that are cheap to copy into the next snapshot.
@@ -14,6 +15,7 @@
 pub mod cow;
 pub mod fib;
 pub mod flow;
+pub mod fragments;
 pub mod group;
 pub mod id;
 pub mod memory;

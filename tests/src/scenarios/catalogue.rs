@@ -29,7 +29,18 @@ pub const AREAS: &[(&str, &[&str])] = &[
             "outer source port entropy",
         ],
     ),
-    ("Fragments", &["packet mode", "with sessions"]),
+    (
+        "Fragments",
+        &[
+            "packet mode",
+            "in order",
+            "out of order",
+            "towards an ECMP service",
+            "timeouts",
+            "overlapping dropped",
+            "floods bounded",
+        ],
+    ),
     (
         "Routes",
         &[

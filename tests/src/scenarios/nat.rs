@@ -2,12 +2,14 @@
 
 use weft_tests::{
     container::TapPort,
-    frame::{MORE_FRAGMENTS, Mac, Packet, arp_reply, arp_request, difference, partial_checksum, tcp},
+    frame::{Mac, Packet, arp_reply, arp_request, difference, partial_checksum, tcp},
     host::{number, rows, text},
     lone::{APP, BLUE, GATEWAY, Lone, ROUTER, UPLINK, WEB, Way, ways},
     sys::Offload,
     world::in_world,
 };
+
+use super::fragments::pieces;
 
 super::scenarios! {
     a_workload_is_known_outside_by_its_floating_ip: ["NAT: floating IP both ways", "NAT: NAT66", "NAT: ICMP echo ids"],
@@ -333,15 +335,25 @@ fn errors_are_translated_with_what_they_quote() {
 fn only_what_can_be_translated_leaves() {
     in_world(|world: &mut Lone| {
         publish(world);
-        // A first fragment has its ports and goes; the later ones have none.
-        let first = |source: &str| {
-            Packet::udp(&socket(source, 7400), "203.0.113.99:53", &[1; 800]).with_fragment(MORE_FRAGMENTS)
-        };
-        leaves(world, &first("10.0.0.1"), &first("203.0.113.1"));
-        let later = Packet::udp("10.0.0.1:7400", "203.0.113.99:53", &[1; 800]).with_fragment(101);
-        is_dropped(world, "fragment", |world| {
-            world.web.send(&later.frame(GATEWAY, WEB))
-        });
+        // Fragments are translated with their first, also if they came before it.
+        let (there, back) = (
+            ("10.0.0.1:7400", "203.0.113.99:53"),
+            ("203.0.113.99:53", "203.0.113.1:7400"),
+        );
+        let sent = pieces(there.0, there.1, false);
+        let expected = pieces("203.0.113.1:7400", there.1, false);
+        for piece in [0, 1, 2] {
+            leaves(world, &sent[piece], &expected[piece]);
+        }
+        let sent = pieces(back.0, back.1, false);
+        let expected = pieces(back.0, there.0, false);
+        world.router.send(&outside().incoming(&sent[1]));
+        world.web.expect_nothing();
+        world.router.send(&outside().incoming(&sent[0]));
+        for piece in [0, 1] {
+            world.web.expect(&expected[piece].hop().frame(WEB, GATEWAY));
+        }
+        arrives(world, &sent[2], &expected[2]);
         // No checksum stays no checksum.
         let unsummed = |source: &str| {
             let mut packet = Packet::udp(&socket(source, 7401), "203.0.113.99:53", b"unsummed");

@@ -103,7 +103,7 @@ pub enum TunnelError {
 #[inline]
 pub fn parse(l3: &[u8], ip: &IpPacket) -> Result<Option<Decap>, TunnelError> {
     match ip.protocol {
-        _ if ip.fragment == Fragment::Later => Ok(None),
+        _ if ip.fragment.is_later() => Ok(None),
         protocol::UDP => parse_udp(l3, ip),
         protocol::GRE => parse_gre(l3, ip),
         _ => Ok(None),
