@@ -10,6 +10,7 @@ pub mod control;
 pub mod fib;
 pub mod generator;
 pub mod harness;
+pub mod nat;
 pub mod overload;
 pub mod peers;
 pub mod plot;
@@ -73,6 +74,11 @@ pub const BENCHMARKS: &[Benchmark] = &[
         name: "policy",
         about: "A first packet's decision by the number of rules; how soon a change is in force at a thousand ports",
         run: policy::run,
+    },
+    Benchmark {
+        name: "nat",
+        about: "What translation adds to a packet, and to a session's first",
+        run: nat::run,
     },
     Benchmark {
         name: "fib",

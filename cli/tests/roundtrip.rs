@@ -77,6 +77,25 @@ fn device() -> impl Strategy<Value = Device> {
     ]
 }
 
+fn quality() -> impl Strategy<Value = v1::PortQuality> {
+    let limit = || {
+        let limit = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
+            |(packets_per_second, bits_per_second, burst_packets, burst_bytes)| v1::RateLimit {
+                packets_per_second,
+                bits_per_second,
+                burst_packets,
+                burst_bytes,
+            },
+        );
+        option::of(limit)
+    };
+    (limit(), limit(), option::of(any::<u32>())).prop_map(|(egress, ingress, dscp)| v1::PortQuality {
+        egress,
+        ingress,
+        dscp,
+    })
+}
+
 fn port() -> impl Strategy<Value = v1::Port> {
     let trunk = vec(
         (any::<u32>(), text()).prop_map(|(vlan, vrf)| v1::TrunkVlan { vlan, vrf }),
@@ -97,6 +116,7 @@ fn port() -> impl Strategy<Value = v1::Port> {
             0..3,
         ),
         vec(text(), 0..3),
+        option::of(quality()),
     )
         .prop_map(
             |(
@@ -111,6 +131,7 @@ fn port() -> impl Strategy<Value = v1::Port> {
                 host_interface,
                 neighbours,
                 policies,
+                quality,
             )| v1::Port {
                 device,
                 vrf,
@@ -123,6 +144,7 @@ fn port() -> impl Strategy<Value = v1::Port> {
                 host_interface,
                 neighbours,
                 policies,
+                quality,
             },
         )
 }

@@ -97,6 +97,8 @@ pub struct PortSpec {
     pub neighbours: Vec<(IpAddr, Mac)>,
     /// Which sessions it may have.
     pub policy: PortPolicy,
+    /// Tenants: how much it may send and get; None: all, as it is.
+    pub quality: Option<Box<QualitySpec>>,
 }
 
 impl PortSpec {
@@ -115,8 +117,38 @@ impl PortSpec {
             host_interface: None,
             neighbours: Vec::new(),
             policy: PortPolicy::Open,
+            quality: None,
         }
     }
+}
+
+/// How much a port may send and get, and in which class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QualitySpec {
+    /// What it sends.
+    pub egress: RateSpec,
+    /// What it gets.
+    pub ingress: RateSpec,
+    /// Differentiated services code point of all that it sends, 6 bits (RFC 2474). None: its own.
+    pub dscp: Option<u8>,
+}
+
+/// Limits that hold together; None: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateSpec {
+    /// Packets.
+    pub packets: Option<Rate>,
+    /// Bytes of frames.
+    pub bytes: Option<Rate>,
+}
+
+/// A rate, and how much may pass at once after a pause. Both are at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Units a second.
+    pub per_second: u64,
+    /// Units.
+    pub burst: u64,
 }
 
 /// An address that stands for one behind a port: what comes to it goes to the port, and what the port sends by way of

@@ -88,6 +88,10 @@ drop_reasons! {
     NatExhausted = "nat-exhausted": "add addresses or ports to the pool, or make its blocks smaller",
     /// To an address of a pool, but no answer to a session of it.
     NatNoSession = "nat-no-session": "nobody behind the pool has asked for it, or its session is over",
+    /// The port sends more than its limit.
+    EgressLimit = "egress-limit": "the port sends more than its `quality.egress` allows",
+    /// The port at which it ends gets more than its limit.
+    IngressLimit = "ingress-limit": "the port at which it would end gets more than its `quality.ingress` allows",
     /// The flow table is full.
     SessionTableFull = "session-table-full": "raise `sessions` in weftd.toml",
     /// The reply's key is held by another session.

@@ -142,6 +142,7 @@ impl Worker {
             budgets: &mut self.budgets,
             fragments: &mut self.fragments,
             now,
+            began,
             worker: self.index,
         };
         let mut packets = inject(&mut context);

@@ -11,6 +11,7 @@ mod network;
 mod next_hop;
 mod policy;
 mod port;
+mod quality;
 pub mod text;
 mod tunnel;
 
@@ -26,6 +27,7 @@ pub use network::{Network, Route, Subnet, Vrf};
 pub use next_hop::{Identifier, Member, NextHop, NextHopGroup};
 pub use policy::{Policy, PolicyRule, protocol_name, protocol_number};
 pub use port::{Device, Port, pci_address};
+pub use quality::{Limit, Quality};
 pub use text::Name;
 pub use tunnel::{Encapsulation, Label, Target, TunnelEndpoint, Vni};
 

@@ -9,6 +9,7 @@ use weft_proto::v1;
 use super::{
     UNDERLAY,
     error::{At, FieldError},
+    quality::Quality,
     text::{self, Name},
 };
 
@@ -50,6 +51,8 @@ pub struct Port {
     pub neighbours: Vec<(IpAddr, Mac)>,
     /// Which sessions it may have, in this order; empty: all.
     pub policies: Vec<Name>,
+    /// Tenants: how much it may send and get.
+    pub quality: Quality,
 }
 
 /// What is behind a port.
@@ -244,6 +247,7 @@ impl Port {
         };
         let neighbours = Self::neighbours(&at.field("neighbours"), uplink, &addresses, &port.neighbours)?;
         let policies = Self::policies(&at.field("policies"), uplink, &port.policies)?;
+        let quality = Quality::from_proto(&at.field("quality"), uplink, port.quality.as_ref())?;
         let packet_mode = port.packet_mode;
         Ok(Port {
             device,
@@ -257,6 +261,7 @@ impl Port {
             host_interface,
             neighbours,
             policies,
+            quality,
         })
     }
 
@@ -400,6 +405,7 @@ impl Port {
             host_interface: self.host_interface.clone().unwrap_or_default(),
             neighbours: self.neighbours.iter().map(neighbour).collect(),
             policies: self.policies.iter().map(|policy| policy.to_string()).collect(),
+            quality: self.quality.to_proto(),
         }
     }
 

@@ -227,6 +227,17 @@ fn ports_that_are_wrong() {
                     netns: String::new(),
                 }));
             }),
+            changed(|p| p.quality = quality_of(|quality| quality.dscp = Some(64))),
+            changed(|p| p.quality = egress_of(|limit| limit.bits_per_second = 7)),
+            changed(|p| p.quality = egress_of(|limit| limit.packets_per_second = u64::MAX)),
+            changed(|p| p.quality = egress_of(|limit| limit.burst_bytes = 1500)),
+            changed(|p| {
+                p.quality = egress_of(|limit| (limit.packets_per_second, limit.burst_packets) = (1, 1 << 33));
+            }),
+            changed(|p| {
+                (p.vrf, p.quality) = ("underlay".into(), quality_of(|quality| quality.dscp = Some(1)));
+                p.addresses.clear();
+            }),
             changed(|p| {
                 p.device = Some(v1::port::Device::Tap(v1::TapDevice {
                     interface: "t".into(),
@@ -236,6 +247,18 @@ fn ports_that_are_wrong() {
             }),
         ])
     );
+}
+
+fn quality_of(change: impl FnOnce(&mut v1::PortQuality)) -> Option<v1::PortQuality> {
+    let mut quality = v1::PortQuality::default();
+    change(&mut quality);
+    Some(quality)
+}
+
+fn egress_of(change: impl FnOnce(&mut v1::RateLimit)) -> Option<v1::PortQuality> {
+    let mut limit = v1::RateLimit::default();
+    change(&mut limit);
+    quality_of(|quality| quality.egress = Some(limit))
 }
 
 #[test]
@@ -551,6 +574,25 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
         ),
         (name(), number()).prop_map(|(parent, vlan)| v1::port::Device::Vlan(v1::VlanDevice { parent, vlan })),
     ];
+    let rate = || prop_oneof![Just(0), 1..1_000_000_000u64];
+    let limit = move || {
+        let limit = (rate(), rate(), rate(), rate()).prop_map(
+            |(packets_per_second, bits_per_second, burst_packets, burst_bytes)| v1::RateLimit {
+                packets_per_second,
+                bits_per_second,
+                burst_packets,
+                burst_bytes,
+            },
+        );
+        proptest::option::of(limit)
+    };
+    let quality = (limit(), limit(), proptest::option::of(0..70u32)).prop_map(|(egress, ingress, dscp)| {
+        v1::PortQuality {
+            egress,
+            ingress,
+            dscp,
+        }
+    });
     let port = (
         device,
         text(&["red", "underlay"]),
@@ -570,6 +612,7 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
             0..3,
         ),
         proptest::collection::vec(name(), 0..3),
+        proptest::option::of(quality),
     )
         .prop_map(
             |(
@@ -584,6 +627,7 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
                 host_interface,
                 neighbours,
                 policies,
+                quality,
             )| {
                 Proto::Port(v1::Port {
                     device: Some(device),
@@ -597,6 +641,7 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
                     host_interface,
                     neighbours,
                     policies,
+                    quality,
                 })
             },
         );

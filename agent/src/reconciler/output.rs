@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 use weft_dataplane::change::{
     DeviceSpec, Encapsulation as Header, FloatingIpSpec, MemberSpec, NextHopSpec, PoolSpec, PortPolicy,
-    PortSpec, TunnelTarget, VrfSpec,
+    PortSpec, QualitySpec, Rate, RateSpec, TunnelTarget, VrfSpec,
 };
 use weft_packet::Label;
 use weft_table::{
@@ -17,7 +17,7 @@ use super::{
     plan::{Resource, Value},
     policies,
 };
-use crate::model::{Device, Encapsulation, Identifier, NextHop, Port, Spec, Target, TunnelEndpoint};
+use crate::model::{Device, Encapsulation, Identifier, Limit, NextHop, Port, Spec, Target, TunnelEndpoint};
 
 /// What one node puts into the data plane: one thing, mostly.
 pub type Outputs = SmallVec<[(Resource, Value); 1]>;
@@ -243,7 +243,22 @@ fn of_port(graph: &Graph, node: &Node, name: &str, port: &Port) -> Option<PortSp
         workers: port.workers.iter().map(|worker| WorkerId(*worker)).collect(),
         host_interface: port.host_interface.clone(),
         neighbours: port.neighbours.clone(),
+        quality: quality_of(port),
     })
+}
+
+fn quality_of(port: &Port) -> Option<Box<QualitySpec>> {
+    let rate = |(per_second, burst)| Rate { per_second, burst };
+    let limit = |limit: &Limit| RateSpec {
+        packets: limit.packets().map(rate),
+        bytes: limit.bytes().map(rate),
+    };
+    let spec = QualitySpec {
+        egress: limit(&port.quality.egress),
+        ingress: limit(&port.quality.ingress),
+        dscp: port.quality.dscp,
+    };
+    (spec != QualitySpec::default()).then(|| Box::new(spec))
 }
 
 /// A port whose policies are not all there has no session, whatever it had before.

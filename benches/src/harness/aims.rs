@@ -42,6 +42,8 @@ const AIMS: &[(&str, &str, Limited, Limit)] = &[
     ("policy", "decide/1000-rules/alone", Value, AtMost(1000.0)),
     ("policy", "change/1000-ports", Value, AtMost(50.0)),
     ("policy", "change-member/1000-ports", Value, AtMost(50.0)),
+    ("nat", "snat/added-cycles", Value, AtMost(30.0)),
+    ("nat", "setup/1000-rules-snat", Value, AtLeast(1.5e6)),
     ("control", "sync/1m-routes", Value, AtLeast(300_000.0)),
     ("control", "cold-start/10k-objects", Value, AtMost(1000.0)),
     ("sessions", "setup/50-rules", Value, AtLeast(3e6)),

@@ -21,7 +21,8 @@ pub fn start(machine: &Machine, job: Job, replay: &Replay, file: &Path) -> Resul
     let daemon = Daemon::start(machine, &settings(replay, replay.packets()))?;
     let source = format!("net_pcap0,rx_pcap={},infinite_rx=1", file.display());
     daemon.apply(&job.configuration(&source, "net_null0,no-rx=1"))?;
-    warm_up(&daemon, job, replay)?;
+    let sessions = if job.is_stateful() { replay.sessions } else { 0 };
+    warm_up(&daemon, replay.packets(), sessions)?;
     Ok(daemon)
 }
 
@@ -48,18 +49,15 @@ pub fn mbuf_room(replay: &Replay) -> u16 {
     (replay.longest() as u16).next_multiple_of(128)
 }
 
-fn warm_up(daemon: &Daemon, job: Job, replay: &Replay) -> Result<()> {
-    let expected = if job.is_stateful() {
-        replay.sessions as u64
-    } else {
-        0
-    };
+/// Waits until so many packets have come by twice while no session was new, and there are as many as expected.
+pub fn warm_up(daemon: &Daemon, packets: usize, sessions: usize) -> Result<()> {
+    let expected = sessions as u64;
     let mut last = (0, u64::MAX);
     let warm = weft_tests::within(WARM_WITHIN, || {
         let (_, statistics) = daemon.statistics().ok()?;
         let received = statistics.balance?.received;
         let sessions = statistics.tables?.sessions_created;
-        let still = sessions == last.1 && received >= last.0 + 2 * replay.packets() as u64;
+        let still = sessions == last.1 && received >= last.0 + 2 * packets as u64;
         if sessions != last.1 {
             last = (received, sessions);
         }

@@ -5,10 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use weft_tests::host;
 
-use super::guest::Guest;
 use crate::{
     generator::{pace::Rate, stream::Stream},
-    harness::{Bench, daemon::Settings, report::WEFT, turns::Samples},
+    harness::{Bench, daemon::Settings, guest::Guest, report::WEFT, turns::Samples},
 };
 
 const SIZES: [(&str, u64); 3] = [("1m", 1_000_000), ("4m", 4_000_000), ("8m", 8_000_000)];

@@ -10,7 +10,6 @@
 //! - `held/1m`, `held/4m` and `held/8m`: packets a second of established traffic over so many sessions; `…/setup` is the
 //!   rate at which they were opened, `…/ageing` the part of the worker's time that goes into looking for idle ones.
 
-mod guest;
 mod hash;
 mod held;
 mod setup;

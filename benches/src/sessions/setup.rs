@@ -4,22 +4,23 @@ use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
 
-use super::guest::Guest;
 use crate::{
     generator::{pace::Rate, stream::Stream},
-    harness::{Bench, daemon::Settings, report::WEFT, turns::Samples},
+    harness::{
+        Bench,
+        daemon::Settings,
+        guest::{self, Guest},
+        report::WEFT,
+        turns::Samples,
+    },
 };
 
-const PER_SECOND: &str = "sessions/s";
 /// TCP sessions that are open at a time.
 const OPEN: u64 = 100_000;
 /// Sessions that die a second after their last packet, and are looked for twice a second: so many of them are held.
 const ROOM: u32 = 5_200_000;
 /// From its first packet until a session is gone.
 const LIFE: Duration = Duration::from_millis(2500);
-
-/// A fill for a greater part of which something else ran is not counted, while there are tries left.
-const DISTURBED: f64 = 0.02;
 
 fn settings(sessions: u32) -> Settings {
     Settings {
@@ -47,19 +48,9 @@ pub fn filling(bench: &mut Bench) -> Result<()> {
     let mut guest = Guest::start(bench, &settings(1_310_720))?;
     for (case, sessions, fills) in wanted {
         bench.say(case);
-        let mut rates = Samples::default();
-        let (mut tries, mut stages) = (0, String::new());
-        while rates.values().len() < fills {
-            let fill = guest.fill(sessions)?;
-            guest.empty()?;
-            tries += 1;
-            if fill.disturbed < DISTURBED || tries > 2 * fills {
-                rates.push(fill.rate);
-                stages = fill.stages;
-            }
-        }
+        let (rates, stages) = guest.fills(sessions, fills)?;
         bench.say(&format!("{case}: cycles by weft's own count: {stages}"));
-        bench.report.alone(case, WEFT, PER_SECOND, &rates);
+        bench.report.alone(case, WEFT, guest::PER_SECOND, &rates);
     }
     drop(guest.generator);
     guest.daemon.stop()
@@ -112,7 +103,7 @@ fn as_many_die(bench: &mut Bench, case: &str, load: impl Fn(&Guest) -> Stream) -
         "{died} sessions died while {created} were opened"
     );
     let report = &mut bench.report;
-    report.alone(case, WEFT, PER_SECOND, &rates);
+    report.alone(case, WEFT, guest::PER_SECOND, &rates);
     report.alone(&format!("{case}/held"), WEFT, "sessions", &held);
     report.alone(&format!("{case}/dropped"), WEFT, "% of packets", &dropped);
     drop(guest.generator);

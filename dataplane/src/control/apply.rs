@@ -19,7 +19,7 @@ use crate::{
 /// How to take back one step.
 enum Undo {
     Vrf(VrfId, Option<VrfSpec>),
-    Port(PortId, Option<PortEntry>),
+    Port(PortId, Option<Box<PortEntry>>),
     Route(VrfId, IpNet, Option<HopId>),
     NextHop(NextHopId, Option<NextHopSpec>),
     Vni(Vni, Option<TunnelTarget>),
@@ -70,14 +70,14 @@ impl State {
             }
             Change::SetPort(id, spec) => {
                 let entry = self.port_for(id, spec, context)?;
-                Ok(Undo::Port(id, self.put_port(id, Some(entry))))
+                Ok(Undo::Port(id, self.put_port(id, Some(entry)).map(Box::new)))
             }
             Change::RemovePort(id) => {
                 let entry = self.ports.get(&id).ok_or(ChangeError::UnknownPort(id))?;
                 if entry.users > 0 {
                     return Err(ChangeError::PortInUse(id, entry.users));
                 }
-                Ok(Undo::Port(id, self.put_port(id, None)))
+                Ok(Undo::Port(id, self.put_port(id, None).map(Box::new)))
             }
             Change::SetRoute(vrf, prefix, next_hop) => {
                 if prefix != prefix.trunc() {
@@ -158,7 +158,7 @@ impl State {
     fn take_back(&mut self, step: Undo) {
         match step {
             Undo::Vrf(id, previous) => drop(self.put_vrf(id, previous)),
-            Undo::Port(id, previous) => drop(self.put_port(id, previous)),
+            Undo::Port(id, previous) => drop(self.put_port(id, previous.map(|entry| *entry))),
             // Room for it was found when the route was first set.
             Undo::Route(vrf, prefix, previous) => drop(self.put_route(vrf, prefix, previous)),
             Undo::NextHop(id, previous) => drop(self.put_next_hop(id, previous)),

@@ -91,6 +91,7 @@ impl ByHand {
             budgets: &mut self.budgets,
             fragments: &mut self.fragments,
             now: 0,
+            began: crate::dpdk::clock::now(),
             worker: 0,
         };
         self.burst.begin(device, received);

@@ -18,9 +18,10 @@ use super::{
     state::{PortEntry, State},
 };
 use crate::{
-    change::{DeviceSpec, PortSpec},
+    change::{DeviceSpec, PortSpec, QualitySpec},
+    dpdk::clock,
     port::{self, Driver, OpenContext},
-    snapshot::{HopId, L2Header, LocalAddresses, Poll, Port, Role, VlanContext},
+    snapshot::{HopId, L2Header, LocalAddresses, Poll, Port, Quality, Role, VlanContext},
     statistics::MAX_PORTS,
 };
 
@@ -287,7 +288,16 @@ impl State {
             vlans: self.vlan_contexts(id, spec),
             header: L2Header::new(mac, source, vlan),
             policy: spec.policy,
+            quality: self.quality(id, spec.quality.as_deref()),
         }
+    }
+
+    /// The buckets of a port go on as they are while nothing else is asked for.
+    fn quality(&self, id: PortId, spec: Option<&QualitySpec>) -> Option<Arc<Quality>> {
+        let spec = *spec?;
+        let known = self.draft.port(id).and_then(|port| port.quality.clone());
+        let known = known.filter(|known| known.spec == spec);
+        Some(known.unwrap_or_else(|| Arc::new(Quality::new(spec, clock::hz()))))
     }
 
     fn vlan_contexts(&self, id: PortId, spec: &PortSpec) -> Option<Box<[Option<VlanContext>; 4096]>> {

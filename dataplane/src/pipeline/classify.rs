@@ -4,7 +4,7 @@
 //! [`decap`](super::decap)). What is addressed to the vRouter itself goes to [`local`]. What is left starts with its IP
 //! header afterwards and is in a lane, to be looked up.
 //!
-//! Drops: malformed, too-many-headers, bad-checksum, unknown-ethertype, unknown-vlan, not-for-us, not-flooded, bad-offload,
+//! Drops: egress-limit, malformed, too-many-headers, bad-checksum, unknown-ethertype, unknown-vlan, not-for-us, not-flooded, bad-offload,
 //! and those of [`fragments`].
 
 use weft_packet::{
@@ -13,6 +13,7 @@ use weft_packet::{
     ip::{self, Addresses, IpPacket, protocol},
     l4,
     malformed::{Fault, Header},
+    rewrite,
 };
 use weft_table::{PortId, flow::DirectionIndex};
 
@@ -101,6 +102,11 @@ fn frame(burst: &mut Burst, context: &mut Context<'_>, index: usize, device: &Po
     packet.port = port.id;
     packet.vrf = vrf;
     packet.ingress = port_ingress(port.id);
+    let quality = port.quality.as_deref();
+    let bytes = burst.length(index) as u64;
+    if quality.is_some_and(|quality| !quality.egress.lets_pass(bytes, context.began)) {
+        return Err(Reason::EgressLimit);
+    }
     match port.role {
         Role::Tenant => tenant(burst, context, index, port, &ethernet),
         Role::Uplink { .. } => uplink(burst, context, index, port, &ethernet),
@@ -242,6 +248,9 @@ pub fn enlist(
     packet.v6 = ip.is_v6();
     packet.tcp_flags = transport.tcp_flags;
     packet.pending = pending;
+    if let Some(dscp) = port.quality.as_ref().and_then(|quality| quality.spec.dscp) {
+        mark(burst, index, dscp);
+    }
     if stateful {
         return fragments::enlist(burst, context, index, ip, transport.tuple);
     }
@@ -269,6 +278,15 @@ pub fn direct(
     packet.hash = 0;
     burst.send(index, hop, DirectionIndex::NONE);
     Ok(())
+}
+
+/// Gives a packet that starts with its IP header another class.
+pub fn mark(burst: &mut Burst, index: usize, dscp: u8) {
+    let packet = &mut burst.packets[index];
+    packet.traffic_class = dscp << 2 | packet.traffic_class & 3;
+    if let Some(mbuf) = &mut burst.mbufs[index] {
+        rewrite::set_traffic_class(mbuf.data_mut(), packet.traffic_class);
+    }
 }
 
 /// Takes off what stands before the IP header, and the padding behind the packet.

@@ -3,7 +3,7 @@
 //! Both were made with the snapshot; what differs from packet to packet is patched in. Checksums and segmentation that
 //! the sender left undone are passed on to ports that take them, and done here for those that don't (and for tunnels).
 //!
-//! Drops: too-big, no-buffer, bad-offload.
+//! Drops: too-big, no-buffer, bad-offload, ingress-limit.
 
 use weft_packet::{
     ethernet::ethertype,
@@ -114,6 +114,11 @@ impl<'a> Front<'a> {
                 l2: self.length as u16,
                 ..lengths
             });
+        }
+        if let Some(quality) = &self.egress.port.quality
+            && !quality.ingress.lets_pass(mbuf.len() as u64, context.began)
+        {
+            return context.drop(mbuf, packet.port, Reason::IngressLimit);
         }
         transmit::push(context, mbuf, packet.port, self.egress.port);
     }

@@ -65,6 +65,8 @@ pub struct Context<'a> {
     pub fragments: &'a mut Fragments,
     /// Seconds since the start.
     pub now: u32,
+    /// When this round began, by the clock of cycles.
+    pub began: u64,
     /// This worker.
     pub worker: u16,
 }

@@ -19,10 +19,12 @@ use weft_table::{
 use super::{
     Context,
     burst::{Burst, Packet, port_ingress, tunnel_ingress},
+    classify,
 };
 use crate::{
     dpdk::Pending,
-    snapshot::{HopId, Port, Role, Snapshot, Target, VlanContext},
+    drops::Reason,
+    snapshot::{HopId, Port, Quality, Role, Snapshot, Target, VlanContext},
     statistics::Counters,
 };
 
@@ -32,6 +34,8 @@ pub struct Arrival<'a> {
     port: &'a Port,
     way: Way,
     lane: Lane,
+    /// What the port may send.
+    quality: Option<&'a Quality>,
     /// For a sub-interface; the device's own frames are counted where they are received.
     is_counted: bool,
     packets: u64,
@@ -84,6 +88,7 @@ impl<'a> Arrival<'a> {
                 ingress: port_ingress(port.id),
                 stateful: is_stateful(snapshot, port, vrf),
             },
+            quality: port.quality.as_deref(),
             is_counted: port.id != device.id,
             packets: 0,
             bytes: 0,
@@ -159,7 +164,17 @@ pub fn classify<'a>(
         arrival.packets += 1;
         arrival.bytes += length;
     }
+    if let Some(quality) = arrival.quality {
+        burst.packets[index].port = arrival.port.id;
+        if !quality.egress.lets_pass(length, context.began) {
+            burst.drop(index, Reason::EgressLimit, context.counters);
+            return true;
+        }
+    }
     enlist(burst, context, index, arrival.port, lane, packet);
+    if let Some(dscp) = arrival.quality.and_then(|quality| quality.spec.dscp) {
+        classify::mark(burst, index, dscp);
+    }
     true
 }
 

@@ -8,6 +8,7 @@ mod nat;
 mod next_hop;
 mod policy;
 mod port;
+mod quality;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -25,6 +26,7 @@ pub use nat::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, Pool, PortNat};
 pub use next_hop::{Hop, HopId, HopKind, L2Header, Neighbour, NextHop, TunnelPath};
 pub use policy::{Hits, Policy};
 pub use port::{Poll, Port, Role, VlanContext};
+pub use quality::{Limit, Quality};
 
 /// See the module.
 #[derive(Clone)]

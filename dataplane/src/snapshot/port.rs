@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use weft_packet::{Mac, VlanId};
 use weft_table::{PortId, VrfId};
 
-use super::L2Header;
+use super::{L2Header, Quality};
 use crate::{
     change::PortPolicy,
     port::{Driver, doorbell::DoorbellId},
@@ -43,6 +43,8 @@ pub struct Port {
     pub header: L2Header,
     /// Which sessions it may have.
     pub policy: PortPolicy,
+    /// What it may send and get; None: all.
+    pub quality: Option<Arc<Quality>>,
 }
 
 /// What a port's packets are.

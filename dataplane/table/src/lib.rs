@@ -7,11 +7,13 @@
 //! - [`policy`]: which sessions a port may have.
 //! - [`stamps`]: when what a session depends on changed last.
 //! - [`rcu`]: snapshots and grace periods; [`cow`]: arrays that are cheap to copy into the next snapshot.
+//! - [`bucket`]: rates that are not exceeded.
 //! - [`memory`]: hugepages; [`sync`]: the atomics, which loom can swap.
 //!
 //! No DPDK here, no I/O, no thread: all of it builds and is tested without libdpdk. `unsafe` is for flat memory, the
 //! pointers of `rcu` and `stamps`, and SIMD.
 
+pub mod bucket;
 pub mod cow;
 pub mod fib;
 pub mod flow;

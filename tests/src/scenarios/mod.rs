@@ -21,6 +21,7 @@ mod policy;
 mod policy_changes;
 mod policy_reject;
 mod policy_truth;
+mod quality;
 mod restart;
 mod routes;
 mod second_opinion;
@@ -65,6 +66,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         nat::SCENARIOS,
         nat_changes::SCENARIOS,
         nat_pools::SCENARIOS,
+        quality::SCENARIOS,
         offloads::SCENARIOS,
         hostile_frames::SCENARIOS,
         captures::SCENARIOS,

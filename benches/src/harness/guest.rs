@@ -1,4 +1,4 @@
-//! A weftd with one guest that opens sessions, judged by a policy of 50 rules, and nothing behind it that answers.
+//! A weftd with one guest that opens sessions, judged by a policy, and nothing behind it that answers.
 
 use std::{
     thread,
@@ -20,10 +20,15 @@ use crate::{
     harness::{
         Bench,
         daemon::{Daemon, Settings},
-        policy, threads,
+        policy, snat, threads,
+        turns::Samples,
     },
 };
 
+/// The unit of how fast sessions are opened.
+pub const PER_SECOND: &str = "sessions/s";
+/// A fill for a greater part of which something else ran is not counted, while there are tries left.
+const DISTURBED: f64 = 0.02;
 /// How long a fill, or the death of all sessions, may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -47,18 +52,41 @@ pub struct Fill {
     pub stages: String,
 }
 
+/// What weft does to the guest's sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Rules that judge them.
+    pub rules: usize,
+    /// A pool stands for the guest.
+    pub is_translated: bool,
+}
+
 impl Guest {
-    /// Starts weftd and the guest.
+    /// Starts weftd and the guest, with the policy of fifty rules.
     pub fn start(bench: &Bench, settings: &Settings) -> Result<Self> {
+        let work = Work {
+            rules: policy::RULES,
+            is_translated: false,
+        };
+        Guest::start_with(bench, settings, work)
+    }
+
+    /// As [`Self::start`], with other work to do.
+    pub fn start_with(bench: &Bench, settings: &Settings, work: Work) -> Result<Self> {
         let daemon = Daemon::start(&bench.machine, settings)?;
         let end = End::new(0, Link::VhostUser, &daemon.path(""));
+        let outside = if work.is_translated { snat::OUTSIDE } else { "red" };
         daemon.apply(&format!(
-            "kind: Vrf\nname: red\n---\n{}---\n{}---\n\
-             kind: Port\nname: sink\nspec: {{ethdev: {{device: \"net_null0,no-rx=1\"}}, vrf: red, mac: \"02:00:00:00:00:dd\"}}\n---\n\
-             kind: Route\nname: sink\nspec: {{vrf: red, prefix: 10.1.0.0/16, next_hop: {{port: {{port: sink}}}}}}\n",
-            policy::manifest(),
+            "kind: Vrf\nname: red\n---\nkind: Vrf\nname: public\n---\n{}---\n{}---\n\
+             kind: Port\nname: sink\nspec: {{ethdev: {{device: \"net_null0,no-rx=1\"}}, vrf: {outside}, mac: \"02:00:00:00:00:dd\"}}\n---\n\
+             kind: Route\nname: sink\nspec: {{vrf: {outside}, prefix: 10.1.0.0/16, next_hop: {{port: {{port: sink}}}}}}\n",
+            policy::of(work.rules),
             end.port("red", &[policy::NAME])
         ))?;
+        if work.is_translated {
+            daemon.apply(&snat::leak("red", "10.1.0.0/16"))?;
+            daemon.apply(&snat::pool("red"))?;
+        }
         let generator = Generator::start(&bench.machine, "guest", std::slice::from_ref(&end))?;
         Ok(Guest {
             daemon,
@@ -130,6 +158,22 @@ impl Guest {
     fn waited(&self) -> Result<f64> {
         let guest = threads::waiting_seconds(self.generator.process_id())?;
         Ok(threads::waiting_seconds(self.daemon.process_id())? + guest)
+    }
+
+    /// Fills the table so often, from empty to empty: sessions a second, and where the worker's cycles went.
+    pub fn fills(&mut self, sessions: u64, fills: usize) -> Result<(Samples, String)> {
+        let mut rates = Samples::default();
+        let (mut tries, mut stages) = (0, String::new());
+        while rates.values().len() < fills {
+            let fill = self.fill(sessions)?;
+            self.empty()?;
+            tries += 1;
+            if fill.disturbed < DISTURBED || tries > 2 * fills {
+                rates.push(fill.rate);
+                stages = fill.stages;
+            }
+        }
+        Ok((rates, stages))
     }
 
     /// Waits until every session has died.
