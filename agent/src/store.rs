@@ -350,7 +350,10 @@ mod tests {
     use crate::model::{Spec, Vrf};
 
     fn vrf(name: &str, number: u32) -> (Stored, Vec<u8>) {
-        let spec = Spec::Vrf(Vrf { packet_mode: true });
+        let spec = Spec::Vrf(Vrf {
+            packet_mode: true,
+            ..Vrf::default()
+        });
         let encoded = spec.encode();
         let held = Held {
             owner: "o".into(),

@@ -86,7 +86,10 @@ fn apply_sends_all_files_as_one_batch_in_the_name_of_the_owner() {
         assert_eq!(names, ["blue", "red", "web-1", "red-out", "n"]);
         assert_eq!(
             batch.objects[0].spec,
-            Some(Spec::Vrf(v1::Vrf { packet_mode: true }))
+            Some(Spec::Vrf(v1::Vrf {
+                packet_mode: true,
+                ..Default::default()
+            }))
         );
         let Some(Spec::Port(port)) = &batch.objects[2].spec else {
             panic!("no port")

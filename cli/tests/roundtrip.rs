@@ -217,7 +217,16 @@ fn spec() -> impl Strategy<Value = Spec> {
             next_hop,
         });
     prop_oneof![
-        any::<bool>().prop_map(|packet_mode| Spec::Vrf(v1::Vrf { packet_mode })),
+        (any::<bool>(), option::of(any::<u32>())).prop_map(|(packet_mode, udp)| {
+            let timeouts = udp.map(|udp| v1::SessionTimeouts {
+                udp,
+                ..Default::default()
+            });
+            Spec::Vrf(v1::Vrf {
+                packet_mode,
+                timeouts,
+            })
+        }),
         (text(), vec(subnet, 0..3)).prop_map(|(vrf, subnets)| Spec::Network(v1::Network { vrf, subnets })),
         port().prop_map(Spec::Port),
         policy().prop_map(Spec::Policy),

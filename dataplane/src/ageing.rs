@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use weft_packet::ip::protocol;
 use weft_table::flow::{FlowTable, Key, TcpState, WorkerFlows};
 
 use crate::Timeouts;
@@ -19,13 +18,14 @@ const LONGEST_PASS: Duration = Duration::from_secs(10);
 /// than a closed one may stay.
 pub fn pass(timeouts: &Timeouts) -> Duration {
     let Timeouts {
+        tcp_opening,
         tcp,
         tcp_closed,
         udp,
         icmp,
         other,
     } = *timeouts;
-    let idle = tcp.min(udp).min(icmp).min(other);
+    let idle = tcp.min(tcp_opening).min(udp).min(icmp).min(other);
     (idle / 4).min(tcp_closed).clamp(SHORTEST_PASS, LONGEST_PASS)
 }
 
@@ -53,15 +53,15 @@ impl Ageing {
         &mut self,
         table: &FlowTable<K>,
         flows: &mut WorkerFlows,
-        timeouts: &Timeouts,
+        timeout: impl Fn(&K, TcpState) -> Duration,
         cycles: u64,
         now: u32,
         left: impl FnMut(&K, &K),
     ) -> u64 {
         let due = self.due(u64::from(table.used()), cycles);
         if due > 0 {
-            let timeout = |protocol, state| seconds(timeouts, protocol, state);
-            table.sweep_with(flows, due as u32, now, timeout, left);
+            let seconds = |key: &K, state| timeout(key, state).as_secs().min(u64::from(u32::MAX)) as u32;
+            table.sweep_with(flows, due as u32, now, seconds, left);
         }
         due
     }
@@ -83,17 +83,6 @@ impl Ageing {
         self.since = if due > MOST { now } else { self.since + due * each };
         due.min(MOST)
     }
-}
-
-fn seconds(timeouts: &Timeouts, protocol: u8, state: TcpState) -> u32 {
-    let timeout = match (protocol, state) {
-        (protocol::TCP, TcpState::Closed) => timeouts.tcp_closed,
-        (protocol::TCP, _) => timeouts.tcp,
-        (protocol::UDP, _) => timeouts.udp,
-        (protocol::ICMP | protocol::ICMPV6, _) => timeouts.icmp,
-        _ => timeouts.other,
-    };
-    timeout.as_secs().min(u64::from(u32::MAX)) as u32
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use weft_table::{
     policy::{AddressGroup, RuleSet},
 };
 
+use crate::VrfTimeouts;
+
 /// One step of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -68,6 +70,8 @@ pub struct VrfSpec {
     pub name: String,
     /// Forward by the FIB alone.
     pub packet_mode: bool,
+    /// How long its sessions may be idle.
+    pub timeouts: VrfTimeouts,
 }
 
 /// Settings of a port.

@@ -20,6 +20,9 @@ pub mod worker;
 
 use std::time::Duration;
 
+use weft_packet::ip::protocol;
+use weft_table::flow::TcpState;
+
 pub use control::{Applied, ByHand, Refused, StartError};
 
 /// How to start a data plane.
@@ -50,18 +53,51 @@ pub struct Config {
 /// How long a session may be idle, by protocol and state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Timeouts {
-    pub tcp: Duration,
+pub struct Timeouts<T = Duration> {
+    /// Until the other side has answered SYN with its own.
+    pub tcp_opening: T,
+    pub tcp: T,
     /// After FIN both ways or RST.
-    pub tcp_closed: Duration,
-    pub udp: Duration,
-    pub icmp: Duration,
-    pub other: Duration,
+    pub tcp_closed: T,
+    pub udp: T,
+    pub icmp: T,
+    pub other: T,
+}
+
+/// What a VRF says of it; None: as everywhere.
+pub type VrfTimeouts = Timeouts<Option<Duration>>;
+
+impl<T> Timeouts<T> {
+    /// That of a session of this protocol.
+    pub fn of(&self, protocol: u8, state: TcpState) -> &T {
+        match (protocol, state) {
+            (protocol::TCP, TcpState::Closed) => &self.tcp_closed,
+            (protocol::TCP, TcpState::Opening) => &self.tcp_opening,
+            (protocol::TCP, TcpState::Open | TcpState::Closing) => &self.tcp,
+            (protocol::UDP, _) => &self.udp,
+            (protocol::ICMP | protocol::ICMPV6, _) => &self.icmp,
+            _ => &self.other,
+        }
+    }
+}
+
+impl Default for VrfTimeouts {
+    fn default() -> Self {
+        Timeouts {
+            tcp_opening: None,
+            tcp: None,
+            tcp_closed: None,
+            udp: None,
+            icmp: None,
+            other: None,
+        }
+    }
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
+            tcp_opening: Duration::from_secs(120),
             tcp: Duration::from_secs(7440),
             tcp_closed: Duration::from_secs(5),
             udp: Duration::from_secs(180),

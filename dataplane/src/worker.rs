@@ -11,7 +11,7 @@ use std::{
 };
 
 use weft_table::{
-    flow::{Key4, WorkerFlows},
+    flow::{Key4, Key6, WorkerFlows},
     rcu::Reader,
 };
 
@@ -180,10 +180,13 @@ impl Worker {
         let mut clock = StageClock { since: clock::now() };
         let Flows { v4, v6 } = &mut self.flows;
         let [ageing4, ageing6] = &mut self.ageing;
-        let (timeouts, cycles) = (&shared.timeouts, clock.since);
+        let cycles = clock.since;
+        let timeout = |vrf, protocol, state| snapshot.timeout(&shared.timeouts, vrf, protocol, state);
+        let timeout4 = |key: &Key4, state| timeout(key.vrf, key.protocol, state);
+        let timeout6 = |key: &Key6, state| timeout(key.vrf, key.protocol, state);
         let left = |opens: &Key4, answers: &Key4| nat::closed::<V4>(snapshot, opens, answers);
-        let sessions = ageing4.sweep(&shared.sessions4, &mut v4.flows, timeouts, cycles, now, left)
-            + ageing6.sweep(&shared.sessions6, &mut v6.flows, timeouts, cycles, now, |_, _| {});
+        let sessions = ageing4.sweep(&shared.sessions4, &mut v4.flows, timeout4, cycles, now, left)
+            + ageing6.sweep(&shared.sessions6, &mut v6.flows, timeout6, cycles, now, |_, _| {});
         if packets == 0 || self.rounds.is_multiple_of(RELEASE_EVERY) {
             for pool in snapshot.pools.iter() {
                 let start = self.released % pool.blocks.len().max(1);

@@ -63,6 +63,7 @@ fn configuration() -> Vec<Change> {
     let red = VrfSpec {
         name: "red".into(),
         packet_mode: false,
+        ..VrfSpec::default()
     };
     vec![
         Change::SetVrf(RED, red),

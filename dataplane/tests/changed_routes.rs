@@ -42,6 +42,7 @@ fn configuration() -> Vec<Change> {
     let red = VrfSpec {
         name: "red".into(),
         packet_mode: false,
+        ..VrfSpec::default()
     };
     let sinks = SINKS.into_iter().flat_map(|sink| {
         let hop = NextHopSpec::Port {

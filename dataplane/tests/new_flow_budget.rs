@@ -87,6 +87,7 @@ fn who_opens_sessions_without_end_is_held_back_and_the_established_traffic_besid
     let red = VrfSpec {
         name: "red".into(),
         packet_mode: false,
+        ..VrfSpec::default()
     };
     let next_hop = NextHopSpec::Port {
         port: SINK,

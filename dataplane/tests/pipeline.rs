@@ -184,6 +184,7 @@ fn a_tagged_packet_leaves_in_the_tunnel_of_its_tenant_and_the_books_balance() {
                 VrfSpec {
                     name: "red".into(),
                     packet_mode: false,
+                    ..VrfSpec::default()
                 },
             ),
             Change::SetPort(PortId(1), uplink),

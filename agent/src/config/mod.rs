@@ -101,6 +101,7 @@ enum Workers {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 struct TimeoutsFile {
+    tcp_opening: String,
     tcp: String,
     tcp_closed: String,
     udp: String,
@@ -152,6 +153,7 @@ impl Default for TimeoutsFile {
     fn default() -> Self {
         let text = |duration: Duration| format!("{}s", duration.as_secs());
         let Timeouts {
+            tcp_opening,
             tcp,
             tcp_closed,
             udp,
@@ -159,6 +161,7 @@ impl Default for TimeoutsFile {
             other,
         } = Timeouts::default();
         TimeoutsFile {
+            tcp_opening: text(tcp_opening),
             tcp: text(tcp),
             tcp_closed: text(tcp_closed),
             udp: text(udp),
@@ -394,6 +397,7 @@ fn timeouts(file: &TimeoutsFile) -> Result<Timeouts, ConfigError> {
         Ok(timeout)
     };
     Ok(Timeouts {
+        tcp_opening: timeout("timeouts.tcp_opening", &file.tcp_opening)?,
         tcp: timeout("timeouts.tcp", &file.tcp)?,
         tcp_closed: timeout("timeouts.tcp_closed", &file.tcp_closed)?,
         udp: timeout("timeouts.udp", &file.udp)?,

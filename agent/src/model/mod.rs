@@ -242,7 +242,7 @@ impl Object {
         })?;
         use v1::object::Spec as Proto;
         let spec = match spec {
-            Proto::Vrf(vrf) => Spec::Vrf(Vrf::from_proto(vrf)),
+            Proto::Vrf(vrf) => Spec::Vrf(Vrf::from_proto(vrf)?),
             Proto::Network(network) => Spec::Network(Network::from_proto(network)?),
             Proto::Port(port) => Spec::Port(Box::new(Port::from_proto(&name, port)?)),
             Proto::Route(route) => Spec::Route(Route::from_proto(route)?),

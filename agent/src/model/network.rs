@@ -16,20 +16,57 @@ use super::{
 pub struct Vrf {
     /// Forward by the FIB alone.
     pub packet_mode: bool,
+    /// How long its sessions may be idle, seconds; 0: as everywhere.
+    pub timeouts: v1::SessionTimeouts,
 }
 
+/// The longest time that a session may be idle, seconds.
+const TIMEOUT_MAX: u32 = 7 * 24 * 3600;
+
 impl Vrf {
-    pub(super) fn from_proto(vrf: &v1::Vrf) -> Self {
-        Vrf {
-            packet_mode: vrf.packet_mode,
+    pub(super) fn from_proto(vrf: &v1::Vrf) -> Result<Self, FieldError> {
+        let timeouts = vrf.timeouts.unwrap_or_default();
+        let root = At::root("vrf");
+        let at = root.field("timeouts");
+        for (name, seconds) in named(&timeouts) {
+            if seconds > TIMEOUT_MAX {
+                return Err(at.field(name).error(
+                    format!("{seconds} seconds are too many"),
+                    format!("legal are 1 to {TIMEOUT_MAX}; 0 stands for what weftd.toml says"),
+                ));
+            }
         }
+        Ok(Vrf {
+            packet_mode: vrf.packet_mode,
+            timeouts,
+        })
     }
 
     pub(super) fn to_proto(&self) -> v1::Vrf {
         v1::Vrf {
             packet_mode: self.packet_mode,
+            timeouts: (self.timeouts != v1::SessionTimeouts::default()).then_some(self.timeouts),
         }
     }
+}
+
+fn named(timeouts: &v1::SessionTimeouts) -> [(&'static str, u32); 6] {
+    let v1::SessionTimeouts {
+        tcp_opening,
+        tcp,
+        tcp_closed,
+        udp,
+        icmp,
+        other,
+    } = *timeouts;
+    [
+        ("tcp_opening", tcp_opening),
+        ("tcp", tcp),
+        ("tcp_closed", tcp_closed),
+        ("udp", udp),
+        ("icmp", icmp),
+        ("other", other),
+    ]
 }
 
 /// Subnets inside a VRF.

@@ -704,7 +704,16 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
             0..4
         )
         .prop_map(|members| Proto::AddressGroup(v1::AddressGroup { members })),
-        any::<bool>().prop_map(|packet_mode| Proto::Vrf(v1::Vrf { packet_mode })),
+        (any::<bool>(), proptest::option::of(0..700_000u32)).prop_map(|(packet_mode, udp)| {
+            let timeouts = udp.map(|udp| v1::SessionTimeouts {
+                udp,
+                ..Default::default()
+            });
+            Proto::Vrf(v1::Vrf {
+                packet_mode,
+                timeouts,
+            })
+        }),
         (name(), proptest::collection::vec(subnet, 0..3))
             .prop_map(|(vrf, subnets)| Proto::Network(v1::Network { vrf, subnets })),
         port,

@@ -1,8 +1,9 @@
 //! What a node puts into the data plane: numbers instead of names.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use smallvec::{SmallVec, smallvec};
+use weft_dataplane::VrfTimeouts;
 use weft_dataplane::change::{
     DeviceSpec, Encapsulation as Header, FloatingIpSpec, MemberSpec, NextHopSpec, PoolSpec, PortPolicy,
     PortSpec, QualitySpec, Rate, RateSpec, TunnelTarget, VrfSpec,
@@ -17,7 +18,9 @@ use super::{
     plan::{Resource, Value},
     policies,
 };
-use crate::model::{Device, Encapsulation, Identifier, Limit, NextHop, Port, Spec, Target, TunnelEndpoint};
+use crate::model::{
+    Device, Encapsulation, Identifier, Limit, NextHop, Port, Spec, Target, TunnelEndpoint, Vrf,
+};
 
 /// What one node puts into the data plane: one thing, mostly.
 pub type Outputs = SmallVec<[(Resource, Value); 1]>;
@@ -36,7 +39,7 @@ pub fn of(graph: &Graph, id: NodeId) -> Option<Outputs> {
     match &node.identity {
         Identity::Object(key) => match (node.spec(), node.is_underlay()) {
             (Some(spec), _) => of_object(graph, node, &key.name, spec),
-            (None, true) => Some(smallvec![vrf(VrfId::UNDERLAY, &key.name, false)]),
+            (None, true) => Some(smallvec![vrf(VrfId::UNDERLAY, &key.name, &Vrf::default())]),
             (None, false) => None,
         },
         Identity::Hop(hop) => {
@@ -71,7 +74,7 @@ pub fn of(graph: &Graph, id: NodeId) -> Option<Outputs> {
 
 fn of_object(graph: &Graph, node: &Node, name: &str, spec: &Spec) -> Option<Outputs> {
     Some(match spec {
-        Spec::Vrf(spec) => smallvec![vrf(vrf_number(node)?, name, spec.packet_mode)],
+        Spec::Vrf(spec) => smallvec![vrf(vrf_number(node)?, name, spec)],
         Spec::TunnelEndpoint(endpoint) => smallvec![(Resource::Endpoint(endpoint.remote), Value::Endpoint)],
         Spec::Port(port) => {
             let spec = of_port(graph, node, name, port)?;
@@ -147,14 +150,22 @@ fn of_object(graph: &Graph, node: &Node, name: &str, spec: &Spec) -> Option<Outp
     })
 }
 
-fn vrf(id: VrfId, name: &str, packet_mode: bool) -> (Resource, Value) {
-    (
-        Resource::Vrf(id),
-        Value::Vrf(Box::new(VrfSpec {
-            name: name.into(),
-            packet_mode,
-        })),
-    )
+fn vrf(id: VrfId, name: &str, vrf: &Vrf) -> (Resource, Value) {
+    let time = |seconds| (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)));
+    let timeouts = &vrf.timeouts;
+    let spec = VrfSpec {
+        name: name.into(),
+        packet_mode: vrf.packet_mode,
+        timeouts: VrfTimeouts {
+            tcp_opening: time(timeouts.tcp_opening),
+            tcp: time(timeouts.tcp),
+            tcp_closed: time(timeouts.tcp_closed),
+            udp: time(timeouts.udp),
+            icmp: time(timeouts.icmp),
+            other: time(timeouts.other),
+        },
+    };
+    (Resource::Vrf(id), Value::Vrf(Box::new(spec)))
 }
 
 fn vrf_number(node: &Node) -> Option<VrfId> {

@@ -314,6 +314,7 @@ fn configuration(scene: Scene) -> Result<Vec<Change>> {
             VrfSpec {
                 name: "red".into(),
                 packet_mode: scene == Scene::ManyRoutes,
+                ..VrfSpec::default()
             },
         ),
         Change::SetPolicy(POLICY, Arc::new(set)),

@@ -225,8 +225,14 @@ fn example_objects() -> Vec<v1::Object> {
         ..Default::default()
     });
     vec![
-        object("red", Spec::Vrf(v1::Vrf { packet_mode: false })),
-        object("blue", Spec::Vrf(v1::Vrf { packet_mode: true })),
+        object("red", Spec::Vrf(v1::Vrf::default())),
+        object(
+            "blue",
+            Spec::Vrf(v1::Vrf {
+                packet_mode: true,
+                ..Default::default()
+            }),
+        ),
         object(
             "red-net",
             Spec::Network(v1::Network {

@@ -218,7 +218,7 @@ impl State {
             VrfId::UNDERLAY,
             VrfSpec {
                 name: "underlay".into(),
-                packet_mode: false,
+                ..VrfSpec::default()
             },
         );
         state
@@ -318,6 +318,7 @@ impl State {
                     fib6: entry.fib6.publish(),
                     no_route: entry.no_route,
                     packet_mode: entry.spec.packet_mode,
+                    timeouts: entry.spec.timeouts,
                 })
             });
             self.draft.vrfs.set(id.index(), vrf);

@@ -10,7 +10,7 @@ mod policy;
 mod port;
 mod quality;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 use weft_packet::{Label, Vni};
@@ -18,8 +18,11 @@ use weft_table::{
     AddressGroupId, NatId, NextHopId, PolicyId, PortId, RouteId, VrfId,
     cow::CowArray,
     fib::View,
+    flow::TcpState,
     policy::{AddressGroup, Groups},
 };
+
+use crate::{Timeouts, VrfTimeouts};
 
 pub use narrowed::LatestNarrowed;
 pub use nat::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, Pool, PortNat};
@@ -115,6 +118,8 @@ pub struct Vrf {
     pub no_route: RouteId,
     /// Forward by the FIB alone.
     pub packet_mode: bool,
+    /// How long its sessions may be idle.
+    pub timeouts: VrfTimeouts,
 }
 
 /// A route's leaf: the FIB leads to it, it leads to a next hop.
@@ -186,6 +191,13 @@ impl Snapshot {
     #[inline(always)]
     pub fn vrf(&self, vrf: VrfId) -> Option<&Vrf> {
         self.vrfs.get(vrf.index())?.as_deref()
+    }
+
+    /// How long a session may be idle that was opened in this VRF.
+    #[inline]
+    pub fn timeout(&self, general: &Timeouts, vrf: VrfId, protocol: u8, state: TcpState) -> Duration {
+        let own = self.vrf(vrf).and_then(|vrf| *vrf.timeouts.of(protocol, state));
+        own.unwrap_or(*general.of(protocol, state))
     }
 
     /// A policy.

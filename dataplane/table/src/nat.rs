@@ -22,6 +22,8 @@ const PROBES: u32 = 64;
 /// Ports of one block that are tried for a session, and of all blocks of a holder.
 const TRIES: u32 = 8;
 const TRIES_IN_ALL: u32 = 32;
+/// Holders whose last block is remembered, or fewer where they share a place.
+const RECENT: usize = if cfg!(loom) { 2 } else { 1024 };
 /// As many more before a holder is told that there is none.
 const LAST_TRIES: u32 = 128;
 
@@ -132,6 +134,9 @@ pub struct Blocks {
     sessions: Box<[AtomicU32]>,
     /// Where the next look for a port begins.
     next: Box<[AtomicU32]>,
+    /// The block that last had a port for a holder, by the holder's hash: mostly it has another. A holder may find another's here,
+    /// which the block itself denies.
+    recent: [AtomicU32; RECENT],
 }
 
 /// An address and port of a pool.
@@ -158,6 +163,7 @@ impl Blocks {
             holders: (0..blocks).map(|_| AtomicU64::new(VACANT)).collect(),
             sessions: (0..blocks).map(|_| AtomicU32::new(0)).collect(),
             next: (0..blocks).map(|_| AtomicU32::new(0)).collect(),
+            recent: std::array::from_fn(|_| AtomicU32::new(0)),
         }
     }
 
@@ -177,6 +183,24 @@ impl Blocks {
     pub fn take(&self, holder: Holder, mut is_free: impl FnMut(Place) -> bool) -> Option<Place> {
         let word = holder.word();
         let mut tries = TRIES_IN_ALL;
+        let recent = &self.recent[(holder.hash() >> 20) as usize % RECENT];
+        let last = recent.load(Ordering::Relaxed) as usize;
+        if last < self.len()
+            && let Some(place) = self.take_own(last, word, &mut tries, &mut is_free)
+        {
+            return Some(place);
+        }
+        let place = self.look(holder, tries, is_free)?;
+        if let Some(block) = self.block_of(place) {
+            recent.store(block as u32, Ordering::Relaxed);
+        }
+        Some(place)
+    }
+
+    /// As [`take`](Self::take), of all blocks that may be the holder's.
+    #[inline(never)]
+    fn look(&self, holder: Holder, mut tries: u32, mut is_free: impl FnMut(Place) -> bool) -> Option<Place> {
+        let word = holder.word();
         for window in self.windows(holder) {
             // The last one that it was given has room most likely.
             for block in window.clone().rev() {

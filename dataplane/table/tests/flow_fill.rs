@@ -257,8 +257,8 @@ fn tcp_sessions_age_by_their_state() {
     table.observe_tcp(direction.peer(), RST | ACK);
     assert_eq!(state(), TcpState::Closed);
 
-    let timeout = |protocol: u8, state: TcpState| {
-        assert_eq!(protocol, 6);
+    let timeout = |key: &_, state: TcpState| {
+        assert_eq!(Key::protocol(key), 6);
         if state == TcpState::Closed { 5 } else { 7440 }
     };
     table.direction(direction.peer()).count(1, 60, 103);

@@ -239,7 +239,8 @@ fn agrees_with_the_model<K: Named>(seed: u64, crowded: bool, steps: &[Step]) {
                 now += seconds;
                 let swept = subject
                     .table
-                    .sweep(&mut subject.worker, SESSIONS, now, |protocol, tcp| {
+                    .sweep(&mut subject.worker, SESSIONS, now, |key, tcp| {
+                        let protocol = key.protocol();
                         assert_eq!((protocol, tcp), (17, TcpState::Open));
                         TIMEOUT
                     });

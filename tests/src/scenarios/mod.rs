@@ -25,6 +25,7 @@ mod quality;
 mod restart;
 mod routes;
 mod second_opinion;
+mod sessions;
 mod tunnels;
 mod vlans;
 mod workers;
@@ -67,6 +68,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         nat_changes::SCENARIOS,
         nat_pools::SCENARIOS,
         quality::SCENARIOS,
+        sessions::SCENARIOS,
         offloads::SCENARIOS,
         hostile_frames::SCENARIOS,
         captures::SCENARIOS,

@@ -130,7 +130,15 @@ fn a_policy() -> impl Strategy<Value = v1::Object> {
 fn an_object() -> impl Strategy<Value = v1::Object> {
     use v1::Encapsulation::{MplsOverGre, Vxlan};
     let target = || prop_oneof![pick(VRFS).prop_map(target_vrf), pick(PORTS).prop_map(target_port)];
-    let packet_mode = |(name, packet_mode)| object(name, v1::object::Spec::Vrf(v1::Vrf { packet_mode }));
+    let packet_mode = |(name, packet_mode)| {
+        object(
+            name,
+            v1::object::Spec::Vrf(v1::Vrf {
+                packet_mode,
+                ..Default::default()
+            }),
+        )
+    };
     prop_oneof![
         3 => (pick(VRFS), any::<bool>()).prop_map(packet_mode),
         1 => (pick(&["n0", "n1"]), pick(VRFS), 1..4u32)

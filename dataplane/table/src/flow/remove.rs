@@ -136,7 +136,7 @@ impl<K: Key> FlowTable<K> {
         worker: &mut WorkerFlows,
         slots: u32,
         now: u32,
-        timeout: impl Fn(u8, TcpState) -> u32,
+        timeout: impl Fn(&K, TcpState) -> u32,
     ) -> u32 {
         self.sweep_with(worker, slots, now, timeout, |_, _| {})
     }
@@ -147,7 +147,7 @@ impl<K: Key> FlowTable<K> {
         worker: &mut WorkerFlows,
         slots: u32,
         now: u32,
-        timeout: impl Fn(u8, TcpState) -> u32,
+        timeout: impl Fn(&K, TcpState) -> u32,
         mut left: impl FnMut(&K, &K),
     ) -> u32 {
         worker.sessions.tend(&self.sessions, &self.domain);
@@ -209,9 +209,9 @@ impl<K: Key> FlowTable<K> {
             .fold(u32::MAX, u32::min)
     }
 
-    fn timeout(&self, session: SessionIndex, timeout: impl Fn(u8, TcpState) -> u32) -> u32 {
+    fn timeout(&self, session: SessionIndex, timeout: impl Fn(&K, TcpState) -> u32) -> u32 {
         timeout(
-            self.direction(session.initiator()).key().protocol(),
+            &self.direction(session.initiator()).key(),
             self.tcp_state(session),
         )
     }
