@@ -1,21 +1,21 @@
 //! Bursts that walk the stages without a worker. An EAL a process, so one test.
 
-use std::{sync::Arc, time::Duration};
+mod common;
 
+use std::sync::Arc;
+
+use common::{RED, port, walk};
 use weft_dataplane::{
-    ByHand, Config, Timeouts,
-    change::{Change, DeviceSpec, MemberSpec, NextHopSpec, PortPolicy, PortSpec, VrfSpec},
-    dpdk::{Batch, Eal, EalConfig},
+    ByHand,
+    change::{Change, MemberSpec, NextHopSpec, PortPolicy, VrfSpec},
     statistics::Stage,
 };
-use weft_packet::Mac;
 use weft_table::{
-    NextHopId, PolicyId, PortId, VrfId,
+    NextHopId, PolicyId, PortId,
     policy::{Action, Defaults, Direction, Rule, RuleSet},
 };
 use weft_tests::frame::Packet;
 
-const RED: VrfId = VrfId(1);
 const GUEST: PortId = PortId(1);
 const LEFT: PortId = PortId(2);
 const RIGHT: PortId = PortId(3);
@@ -23,19 +23,6 @@ const POLICY: PolicyId = PolicyId(1);
 const TO_LEFT: NextHopId = NextHopId(2);
 const TO_RIGHT: NextHopId = NextHopId(3);
 const TO_ONE_OF_BOTH: NextHopId = NextHopId(4);
-
-fn port(id: PortId, policy: PortPolicy) -> Change {
-    let device = DeviceSpec::Ethdev {
-        device: format!("net_null{id},no-rx=1"),
-        queues: 1,
-    };
-    let spec = PortSpec {
-        mac: Some(Mac([2, 0, 0, 0, 0, 1])),
-        policy,
-        ..PortSpec::new(format!("port-{id}"), device, RED)
-    };
-    Change::SetPort(id, spec)
-}
 
 fn hop_to(port: PortId) -> NextHopSpec {
     NextHopSpec::Port {
@@ -86,45 +73,20 @@ fn configuration() -> Vec<Change> {
 
 /// A burst from the guest: each session to the network that `network` says.
 fn burst(router: &mut ByHand, network: impl Fn(u16) -> u8) {
-    let mut batch = Batch::new();
-    assert_eq!(router.pool().allocate_bulk(&mut batch, 64), 64);
-    for (number, mbuf) in (0u16..).zip(batch.iter_mut()) {
+    let packets = (0..64).map(|number| {
         let to = format!("10.{}.0.1:53", network(number));
-        let packet = Packet::udp(&format!("10.0.0.1:{}", 1000 + number), &to, &[0; 18]);
-        let frame = packet.frame([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 1]);
-        mbuf.append(frame.len()).unwrap().copy_from_slice(&frame);
-    }
-    router.walk(GUEST, &mut batch);
+        Packet::udp(&format!("10.0.0.1:{}", 1000 + number), &to, &[0; 18])
+    });
+    walk(router, GUEST, packets);
 }
 
 fn sent(router: &ByHand) -> [u64; 2] {
-    [LEFT, RIGHT].map(|port| router.counters().ports()[port.index()].tx_packets)
+    common::sent(router, [LEFT, RIGHT])
 }
 
 #[test]
 fn each_packet_of_a_burst_goes_where_its_own_route_leads() {
-    let file_prefix = format!("weft-by-hand-{}", std::process::id());
-    let eal = Eal::start(&EalConfig {
-        worker_cpus: vec![0],
-        no_huge: true,
-        memory_mib: 128,
-        file_prefix: file_prefix.clone(),
-        ..EalConfig::default()
-    })
-    .unwrap();
-    let mut router = ByHand::new(&Config {
-        worker_cpus: vec![0],
-        no_huge: true,
-        memory_mib: 0,
-        mbufs: 2047,
-        mbuf_room: 256,
-        file_prefix,
-        pci_devices: Vec::new(),
-        sessions: 65_536,
-        idle_sleep: Duration::ZERO,
-        timeouts: Timeouts::default(),
-    })
-    .unwrap();
+    let (mut router, eal) = common::router("by-hand");
     router.apply(configuration()).unwrap();
 
     // Trains of three, one, one and three.

@@ -1,38 +1,26 @@
 //! Sessions follow routes that come, move and go inside of one another, and only those that a change concerns are decided
 //! again. An EAL a process, so one test.
 
-use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr, time::Duration};
+mod common;
 
+use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr};
+
+use common::{RED, port, sent, walk};
 use ipnet::Ipv4Net;
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 use weft_dataplane::{
-    ByHand, Config, Timeouts,
-    change::{Change, DeviceSpec, NextHopSpec, PortSpec, VrfSpec},
-    dpdk::{Batch, Eal, EalConfig},
+    ByHand,
+    change::{Change, NextHopSpec, PortPolicy, VrfSpec},
     statistics::Stage,
 };
-use weft_packet::Mac;
-use weft_table::{NextHopId, PortId, VrfId};
+use weft_table::{NextHopId, PortId};
 use weft_tests::frame::Packet;
 
-const RED: VrfId = VrfId(1);
 const GUEST: PortId = PortId(1);
 /// Where routes lead to; route 0 of everything leads to the first.
 const SINKS: [PortId; 3] = [PortId(2), PortId(3), PortId(4)];
 /// Destinations are 10.0.0.0 to 10.0.0.31, each with a session of its own: as many as a burst may decide again.
 const SESSIONS: u8 = 32;
-
-fn port(id: PortId) -> Change {
-    let device = DeviceSpec::Ethdev {
-        device: format!("net_null{id},no-rx=1"),
-        queues: 1,
-    };
-    let spec = PortSpec {
-        mac: Some(Mac([2, 0, 0, 0, 0, 1])),
-        ..PortSpec::new(format!("port-{id}"), device, RED)
-    };
-    Change::SetPort(id, spec)
-}
 
 fn hop_to(port: PortId) -> NextHopId {
     NextHopId(u32::from(port.0))
@@ -50,9 +38,12 @@ fn configuration() -> Vec<Change> {
             mac: None,
             vlan: None,
         };
-        [port(sink), Change::SetNextHop(hop_to(sink), hop)]
+        [
+            port(sink, PortPolicy::Open),
+            Change::SetNextHop(hop_to(sink), hop),
+        ]
     });
-    [Change::SetVrf(RED, red), port(GUEST)]
+    [Change::SetVrf(RED, red), port(GUEST, PortPolicy::Open)]
         .into_iter()
         .chain(sinks)
         .collect()
@@ -91,25 +82,16 @@ fn destination(session: u8) -> Ipv4Addr {
 
 /// A packet of each session; how many were decided anew.
 fn burst(router: &mut ByHand, model: &Model) -> u64 {
-    let sent = |router: &ByHand| SINKS.map(|port| router.counters().ports()[port.index()].tx_packets);
     let decided = |router: &ByHand| router.counters().stage_packets[Stage::Forward as usize];
-    let (before, decided_before) = (sent(router), decided(router));
-    let mut batch = Batch::new();
-    assert_eq!(
-        router.pool().allocate_bulk(&mut batch, usize::from(SESSIONS)),
-        usize::from(SESSIONS)
-    );
-    for (session, mbuf) in (0..SESSIONS).zip(batch.iter_mut()) {
-        let packet = Packet::udp("10.9.0.1:1000", &format!("{}:53", destination(session)), &[0; 18]);
-        let frame = packet.frame([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 1]);
-        mbuf.append(frame.len()).unwrap().copy_from_slice(&frame);
-    }
-    router.walk(GUEST, &mut batch);
+    let (before, decided_before) = (sent(router, SINKS), decided(router));
+    let packets = (0..SESSIONS)
+        .map(|session| Packet::udp("10.9.0.1:1000", &format!("{}:53", destination(session)), &[0; 18]));
+    walk(router, GUEST, packets);
     let expected = SINKS.map(|sink| {
         let its = (0..SESSIONS).filter(|session| model.port_to(destination(*session)) == sink);
         its.count() as u64
     });
-    let after = sent(router);
+    let after = sent(router, SINKS);
     let got = [0, 1, 2].map(|sink| after[sink] - before[sink]);
     assert_eq!(got, expected, "routes: {:?}", model.0);
     decided(router) - decided_before
@@ -117,28 +99,7 @@ fn burst(router: &mut ByHand, model: &Model) -> u64 {
 
 #[test]
 fn sessions_follow_their_routes_and_only_those_that_a_change_concerns_are_decided_again() {
-    let file_prefix = format!("weft-changed-routes-{}", std::process::id());
-    let eal = Eal::start(&EalConfig {
-        worker_cpus: vec![0],
-        no_huge: true,
-        memory_mib: 128,
-        file_prefix: file_prefix.clone(),
-        ..EalConfig::default()
-    })
-    .unwrap();
-    let mut router = ByHand::new(&Config {
-        worker_cpus: vec![0],
-        no_huge: true,
-        memory_mib: 0,
-        mbufs: 2047,
-        mbuf_room: 256,
-        file_prefix,
-        pci_devices: Vec::new(),
-        sessions: 65_536,
-        idle_sleep: Duration::ZERO,
-        timeouts: Timeouts::default(),
-    })
-    .unwrap();
+    let (mut router, eal) = common::router("changed-routes");
     router.apply(configuration()).unwrap();
     let mut model = Model::default();
     let prefix = |text: &str| -> Ipv4Net { text.parse().unwrap() };
