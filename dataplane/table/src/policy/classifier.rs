@@ -1,4 +1,5 @@
 //! The first rule of a direction and family that matches a tuple.
+#![allow(unsafe_code)]
 
 use super::{
     Family,
@@ -124,12 +125,42 @@ impl<A: Address> Classifier<A> {
     where
         A: Family,
     {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if counting::available() {
+            // SAFETY: the processor has the instructions.
+            return unsafe { counting::alone(self, groups, tuple) };
+        }
+        self.alone(groups, tuple)
+    }
+
+    #[inline(always)]
+    fn alone<G: Groups + ?Sized>(&self, groups: &G, tuple: &Tuple<A>) -> Option<(Action, u32)>
+    where
+        A: Family,
+    {
         let [places] = self.places([tuple; 1]);
         self.first_at(places, groups, tuple.remote)
     }
 
     /// As [`Self::first_match`] for several tuples; `tell` gets each one's index with the answer.
     pub fn first_matches<G: Groups + ?Sized>(
+        &self,
+        groups: &G,
+        tuples: &[Tuple<A>],
+        tell: impl FnMut(usize, Option<(Action, u32)>),
+    ) where
+        A: Family,
+    {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if counting::available() {
+            // SAFETY: the processor has the instructions.
+            return unsafe { counting::in_steps(self, groups, tuples, tell) };
+        }
+        self.in_steps(groups, tuples, tell);
+    }
+
+    #[inline(always)]
+    fn in_steps<G: Groups + ?Sized>(
         &self,
         groups: &G,
         tuples: &[Tuple<A>],
@@ -145,7 +176,7 @@ impl<A: Address> Classifier<A> {
             }
         }
         for (index, tuple) in rest.iter().enumerate() {
-            tell(steps.len() * STEP + index, self.first_match(groups, tuple));
+            tell(steps.len() * STEP + index, self.alone(groups, tuple));
         }
     }
 
@@ -241,5 +272,42 @@ impl<A: Address> Classifier<A> {
             + self.source_port.bytes()
             + self.destination_port.bytes()
             + size_of_val(&*self.rules)
+    }
+}
+
+/// The same code for processors that count bits by one instruction: a word of a dimension is found by counting those
+/// before it.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod counting {
+    use super::{Action, Classifier, Family, Groups, Tuple};
+
+    #[inline(always)]
+    pub(super) fn available() -> bool {
+        is_x86_feature_detected!("popcnt")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+    }
+
+    /// # Safety
+    /// [`available`].
+    #[target_feature(enable = "popcnt,bmi1,bmi2")]
+    pub(super) unsafe fn alone<A: Family, G: Groups + ?Sized>(
+        classifier: &Classifier<A>,
+        groups: &G,
+        tuple: &Tuple<A>,
+    ) -> Option<(Action, u32)> {
+        classifier.alone(groups, tuple)
+    }
+
+    /// # Safety
+    /// [`available`].
+    #[target_feature(enable = "popcnt,bmi1,bmi2")]
+    pub(super) unsafe fn in_steps<A: Family, G: Groups + ?Sized>(
+        classifier: &Classifier<A>,
+        groups: &G,
+        tuples: &[Tuple<A>],
+        tell: impl FnMut(usize, Option<(Action, u32)>),
+    ) {
+        classifier.in_steps(groups, tuples, tell);
     }
 }
