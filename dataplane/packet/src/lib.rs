@@ -21,6 +21,7 @@
 pub mod arp;
 mod bytes;
 pub mod checksum;
+mod crc32c;
 pub mod ethernet;
 pub mod fragment;
 pub mod icmp;

@@ -6,8 +6,8 @@ use crate::{
     Mac,
     bytes::{array_mut, get_array, get_u16, put},
     checksum::Delta,
-    ethernet,
-    ip::{Addresses, IpPacket, protocol},
+    crc32c, ethernet,
+    ip::{Addresses, Fragment, IpPacket, protocol},
     ipv4, ipv6,
     malformed::{Header, Malformed},
 };
@@ -129,8 +129,8 @@ pub enum Untranslatable {
     /// IPv4 to IPv6 or back is not done here.
     #[error("the new address is not of the packet's family: give one of the same")]
     Family,
-    /// The protocol has no ports, or its checksum covers the whole packet (SCTP's CRC32c).
-    #[error("ports of IP protocol {0} cannot be translated: translate its addresses only")]
+    /// The protocol has no ports, or this is a part of an SCTP packet, whose checksum covers all of it.
+    #[error("ports of IP protocol {0} cannot be translated here: translate its addresses only")]
     Ports(u8),
     /// The checksum covers a last destination that lies in the source route.
     #[error("the packet is source-routed: its addresses cannot be translated")]
@@ -364,6 +364,18 @@ fn translate_transport(
                 ChecksumState::Partial => delta.apply_partial(checksum),
             };
             put(header, 2, checksum.to_be_bytes());
+        }
+        protocol::SCTP if ip.fragment == Fragment::Whole && state == ChecksumState::Complete => {
+            let header = array_mut::<12>(l3, offset).ok_or(truncated(Header::Sctp))?;
+            let before: [u8; 4] = get_array(header, 0);
+            translate_ports(header, translation);
+            let after: [u8; 4] = get_array(header, 0);
+            if before != after {
+                let different = std::array::from_fn(|index| before[index] ^ after[index]);
+                let change = crc32c::change(different, ip.l4_len() as u16);
+                let checksum = u32::from_le_bytes(get_array(header, 8)) ^ change;
+                put(header, 8, checksum.to_le_bytes());
+            }
         }
         other if translation.source_port.is_some() || translation.destination_port.is_some() => {
             return Err(Untranslatable::Ports(other));

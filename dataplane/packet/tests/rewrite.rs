@@ -80,36 +80,40 @@ fn an_address_of_the_other_family_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn ports_of_sctp_are_refused_and_its_addresses_translated() {
+fn ports_of_sctp_are_translated_with_its_crc_but_not_in_fragments() {
+    // The tag, a checksum, and a chunk; a change of both ports and back leaves all of it as it was.
     let mut packet = Spec {
-        payload: vec![0; 4],
+        payload: (0..40).collect(),
         ..Spec::default()
     }
     .build();
     packet[9] = 132;
     common::mend_ipv4(&mut packet);
     let before = packet.clone();
-    let ip = ip::parse(&packet, packet.len()).unwrap();
-    let source = Some(IpAddr::from([192, 0, 0, 8]));
-    let both = Translation {
-        source,
-        source_port: Some(7),
-        ..Translation::default()
+    let ports = |packet: &mut Vec<u8>, ports: [u16; 2]| {
+        let ip = ip::parse(packet, packet.len()).unwrap();
+        let translation = Translation {
+            source: Some(IpAddr::from([192, 0, 0, 8])),
+            source_port: Some(ports[0]),
+            destination_port: Some(ports[1]),
+            ..Translation::default()
+        };
+        rewrite::translate(packet, &ip, &translation, ChecksumState::Complete)
     };
-    let result = rewrite::translate(&mut packet, &ip, &both, ChecksumState::Complete);
-    assert_eq!((result, &packet), (Err(Untranslatable::Ports(132)), &before));
-    let address = Translation {
-        source,
-        ..Translation::default()
-    };
-    rewrite::translate(&mut packet, &ip, &address, ChecksumState::Complete).unwrap();
-    assert_eq!(
-        ip::parse(&packet, packet.len()).unwrap().source(),
-        IpAddr::from([192, 0, 0, 8])
-    );
+    let port = |at: usize| u16::from_be_bytes([before[at], before[at + 1]]);
+    ports(&mut packet, [7, 80]).unwrap();
+    assert_eq!(packet[20..24], [0, 7, 0, 80]);
+    assert_ne!(packet[28..32], before[28..32], "the CRC");
+    assert_eq!((&packet[24..28], &packet[32..]), (&before[24..28], &before[32..]));
+    ports(&mut packet, [port(20), port(22)]).unwrap();
     assert_eq!(packet[20..], before[20..]);
+    // A first fragment says nothing about the length of the whole.
+    packet[6] = 0x20;
+    common::mend_ipv4(&mut packet);
+    let before = packet.clone();
+    let result = ports(&mut packet, [7, 80]);
+    assert_eq!((result, packet), (Err(Untranslatable::Ports(132)), before));
 }
-
 #[test]
 fn a_later_fragment_changes_its_addresses_alone() {
     let mut packet = Spec {
