@@ -239,6 +239,37 @@ pub fn nat_pool(name: &str, vrf: &str, addresses: &[&str], inside: &str, sources
     )
 }
 
+/// A service with these TCP ports (0: all) and backends.
+pub fn service(name: &str, vrf: &str, address: &str, ports: &[u32], backends: &[&str]) -> v1::Object {
+    let port = |port: &u32| v1::ServicePort {
+        protocol: "tcp".into(),
+        port: *port,
+        target_port: 0,
+    };
+    let backend = |address: &&str| v1::Backend {
+        address: (*address).into(),
+        ..Default::default()
+    };
+    object(
+        name,
+        Spec::Service(v1::Service {
+            vrf: vrf.into(),
+            address: address.into(),
+            ports: ports.iter().map(port).collect(),
+            backends: backends.iter().map(backend).collect(),
+            ..Default::default()
+        }),
+    )
+}
+
+/// The service with another spec.
+pub fn with_service(mut object: v1::Object, change: impl FnOnce(&mut v1::Service)) -> v1::Object {
+    if let Some(Spec::Service(service)) = &mut object.spec {
+        change(service);
+    }
+    object
+}
+
 /// The port with these policies.
 pub fn with_policies(port: v1::Object, policies: &[&str]) -> v1::Object {
     with_port(port, |port| {

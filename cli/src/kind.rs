@@ -20,7 +20,7 @@ pub struct KindInfo {
 }
 
 /// Every kind, in the order in which one thing needs another.
-pub static KINDS: [KindInfo; 12] = [
+pub static KINDS: [KindInfo; 13] = [
     KindInfo {
         kind: v1::Kind::Vrf,
         title: "Vrf",
@@ -102,6 +102,14 @@ pub static KINDS: [KindInfo; 12] = [
         field: "nat_pool",
     },
     KindInfo {
+        kind: v1::Kind::Service,
+        title: "Service",
+        singular: "service",
+        plural: "services",
+        short: &["svc"],
+        field: "service",
+    },
+    KindInfo {
         kind: v1::Kind::Vni,
         title: "Vni",
         singular: "vni",
@@ -147,6 +155,7 @@ impl KindInfo {
             Spec::FloatingIp(_) => v1::Kind::FloatingIp,
             Spec::NatPool(_) => v1::Kind::NatPool,
             Spec::AddressGroup(_) => v1::Kind::AddressGroup,
+            Spec::Service(_) => v1::Kind::Service,
         };
         Self::from_api(kind)
     }

@@ -94,7 +94,7 @@ spec: {vni: 4294967296}
     error: DIR/wrong.yaml: document 5: tunnel-endpoint: spec.encapsulation: is "vxlna", which is not known
       help: did you mean "vxlan"?
     error: DIR/wrong.yaml: document 6: has no `kind:`
-      help: write one of Vrf, Network, AddressGroup, Policy, Port, TunnelEndpoint, NextHopGroup, Route, FloatingIp, NatPool, Vni, Label
+      help: write one of Vrf, Network, AddressGroup, Policy, Port, TunnelEndpoint, NextHopGroup, Route, FloatingIp, NatPool, Service, Vni, Label
     error: DIR/wrong.yaml: document 7: is the text "just text", fields are wanted
       help: write its fields: kind, name, owner, spec, generation, status
     error: DIR/wrong.yaml: document 8: label: name: is missing
@@ -343,8 +343,8 @@ fn the_help_shows_every_command() {
     Arguments:
       <TARGET>    A kind (ports, routes, …), flows, drops, workers, stages, tables, balance, counters,
                   owners, all, or KIND/NAME [possible values: vrfs, networks, address-groups, policies,
-                  ports, tunnel-endpoints, next-hop-groups, routes, floating-ips, nat-pools, vnis,
-                  labels, all, owners, flows, drops, workers, stages, tables, balance, counters]
+                  ports, tunnel-endpoints, next-hop-groups, routes, floating-ips, nat-pools, services,
+                  vnis, labels, all, owners, flows, drops, workers, stages, tables, balance, counters]
       [NAMES]...  Names; none: all
 
     Options:

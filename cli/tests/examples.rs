@@ -48,6 +48,16 @@ fn needs(object: &v1::Object) -> Vec<(&'static str, String)> {
         }
         Spec::Network(network) => vec![("vrf", network.vrf.clone())],
         Spec::NatPool(pool) => vec![("vrf", pool.vrf.clone()), ("vrf", pool.inside_vrf.clone())],
+        Spec::Service(service) => {
+            let ports = service.backends.iter().map(|backend| backend.port.clone());
+            let ports = ports.filter(|port| !port.is_empty()).map(|port| ("port", port));
+            let pool = Some(("nat-pool", service.source_pool.clone())).filter(|(_, pool)| !pool.is_empty());
+            [("vrf", service.vrf.clone())]
+                .into_iter()
+                .chain(ports)
+                .chain(pool)
+                .collect()
+        }
         Spec::FloatingIp(floating) => vec![("vrf", floating.vrf.clone()), ("port", floating.port.clone())],
         Spec::Port(port) => {
             let parent = match &port.device {
@@ -92,6 +102,7 @@ fn everything_that_an_example_names_is_described_in_it() {
         &["host-b.yaml"],
         &["host-a.yaml", "service.yaml"],
         &["host-a.yaml", "policy.yaml"],
+        &["host-a.yaml", "virtual-ip.yaml"],
         &["host-a.yaml", "floating-ip.yaml"],
         &["host-a.yaml", "floating-ip.yaml", "nat-pool.yaml"],
     ] {

@@ -200,6 +200,36 @@ fn policy() -> impl Strategy<Value = v1::Policy> {
     })
 }
 
+fn service() -> impl Strategy<Value = v1::Service> {
+    let port =
+        (text(), any::<u32>(), any::<u32>()).prop_map(|(protocol, port, target_port)| v1::ServicePort {
+            protocol,
+            port,
+            target_port,
+        });
+    let backend =
+        (text(), any::<Option<u32>>(), 0..4i32, text()).prop_map(|(address, weight, state, port)| {
+            v1::Backend {
+                address,
+                weight,
+                state,
+                port,
+            }
+        });
+    let more = (any::<u32>(), any::<bool>(), text());
+    (text(), text(), vec(port, 0..3), vec(backend, 0..3), more).prop_map(
+        |(vrf, address, ports, backends, (client_affinity_seconds, local_only, source_pool))| v1::Service {
+            vrf,
+            address,
+            ports,
+            backends,
+            client_affinity_seconds,
+            local_only,
+            source_pool,
+        },
+    )
+}
+
 fn target() -> impl Strategy<Value = Option<v1::TunnelTarget>> {
     let to = prop_oneof![
         text().prop_map(tunnel_target::To::Vrf),
@@ -230,6 +260,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         (text(), vec(subnet, 0..3)).prop_map(|(vrf, subnets)| Spec::Network(v1::Network { vrf, subnets })),
         port().prop_map(Spec::Port),
         policy().prop_map(Spec::Policy),
+        service().prop_map(Spec::Service),
         (
             (text(), vec(text(), 0..3), text(), vec(text(), 0..3)),
             any::<(u32, u32, u32, bool)>()

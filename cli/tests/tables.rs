@@ -195,6 +195,54 @@ fn pools_show_who_has_which_ports() {
 }
 
 #[test]
+fn services_show_their_backends_and_who_has_which_sessions() {
+    let world = World::example();
+    world.change(|answers| {
+        let (service, stats) = objects::service();
+        answers.objects.push(service);
+        answers.services.push(stats);
+    });
+    assert_snapshot!(world.run("get services"), @r#"
+    $ weft get services
+    NAME  VRF  ADDRESS    PORTS               BACKENDS  TAKING  SESSIONS  OWNER  STATE
+    web   red  10.0.0.80  tcp 80>8080, udp *         3       1        42  demo   active
+    "#);
+    assert_snapshot!(world.run("describe svc web"), @r#"
+    $ weft describe svc web
+    Name:        web
+    Kind:        Service
+    Owner:       demo
+    Generation:  3
+    State:       active
+    Spec:
+      vrf: red
+      address: 10.0.0.80
+      ports:
+      - protocol: tcp
+        port: 80
+        target_port: 8080
+      - protocol: udp
+      backends:
+      - address: 10.0.0.7
+        weight: 2
+        state: up
+        port: vm-7
+      - address: 10.0.0.130
+        state: draining
+      - address: 10.0.0.8
+        port: vm-8
+    Backends:
+      BACKEND     PORT  WEIGHT  STATE     SESSIONS  OPENED
+      10.0.0.7    vm-7       2  up              41   1 234
+      10.0.0.130  -          1  draining         1     600
+      10.0.0.8    vm-8       1  left out         -       -
+    "#);
+    let json: serde_json::Value =
+        serde_json::from_str(&world.raw("get services -o json", "", false).0).unwrap();
+    assert_eq!(json["stats"][0]["backends"][0]["sessions"], 41);
+}
+
+#[test]
 fn a_translated_flow_shows_what_leaves_in_its_place() {
     let world = World::example();
     world.change(|answers| {

@@ -57,6 +57,10 @@ pub enum Change {
     SetPool(NatId, PoolSpec),
     /// Removes a pool, and with it the sessions that it translates.
     RemovePool(NatId),
+    /// Adds or replaces a service; sessions stay with backends that it still has.
+    SetService(NatId, ServiceSpec),
+    /// Removes a service, and with it its sessions.
+    RemoveService(NatId),
     /// Adds or replaces a group; the sessions of every port whose policy names it are judged again.
     SetAddressGroup(AddressGroupId, Arc<AddressGroup>),
     /// Removes a group; refused while a policy names it.
@@ -187,6 +191,72 @@ pub struct PoolSpec {
     pub block_size: u16,
     /// Each source has one block, by its number; else blocks are handed out as they are needed.
     pub deterministic: bool,
+}
+
+impl PoolSpec {
+    /// Whether an address of this VRF is one of the pool's.
+    pub fn holds(&self, vrf: VrfId, address: IpAddr) -> bool {
+        let mut prefixes = self.addresses.iter();
+        self.vrf == vrf && prefixes.any(|prefix| IpNet::V4(*prefix).contains(&address))
+    }
+}
+
+/// Ports of a virtual IP, and the backends that sessions to them are spread over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// In which the virtual IP is reached, and where the backends are; not the underlay.
+    pub vrf: VrfId,
+    /// The virtual IP. No route may have it; other services may, with other ports.
+    pub address: IpAddr,
+    /// At least one.
+    pub ports: Vec<ServicePort>,
+    /// At most [`Maglev::BACKENDS`](weft_table::maglev::Maglev::BACKENDS), each address once.
+    pub backends: Vec<BackendSpec>,
+    /// A client keeps to its backend until it has opened no session for so many seconds. None: each session by itself.
+    pub affinity: Option<u32>,
+    /// Backends see an address and port of this pool, of the same VRF. None: they see the client's own.
+    pub source_pool: Option<NatId>,
+}
+
+/// A port of a virtual IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Of IP.
+    pub protocol: u8,
+    /// None: all ports that no other service of the virtual IP has.
+    pub port: Option<u16>,
+    /// The backends' port. None: the same.
+    pub target: Option<u16>,
+}
+
+impl ServicePort {
+    /// What no two ports of a virtual IP have in common.
+    pub fn key(&self) -> (u8, Option<u16>) {
+        (self.protocol, self.port)
+    }
+}
+
+/// A backend of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendSpec {
+    /// Of the virtual IP's family, reached by the VRF's routes.
+    pub address: IpAddr,
+    /// Its part of the sessions, at least 1.
+    pub weight: u32,
+    /// Which sessions it has.
+    pub state: BackendState,
+}
+
+/// Which sessions a backend has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendState {
+    /// Those it has and new ones.
+    #[default]
+    Up,
+    /// Those it has, no new ones.
+    Draining,
+    /// None.
+    Down,
 }
 
 /// Which sessions a port may have.

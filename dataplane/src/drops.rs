@@ -92,6 +92,11 @@ drop_reasons! {
     EgressLimit = "egress-limit": "the port sends more than its `quality.egress` allows",
     /// The port at which it ends gets more than its limit.
     IngressLimit = "ingress-limit": "the port at which it would end gets more than its `quality.ingress` allows",
+    /// To a virtual IP, but no service of it has the protocol and port.
+    ServicePort = "service-port": "no service of the virtual IP has this protocol and port; `weft get services` lists them",
+    /// No backend of the service takes new sessions.
+    NoBackend = "no-backend": "every backend of the service is down, draining or missing, or is a virtual or floating IP itself; \
+        `weft describe service`",
     /// The flow table is full.
     SessionTableFull = "session-table-full": "raise `sessions` in weftd.toml",
     /// The reply's key is held by another session.

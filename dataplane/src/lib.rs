@@ -153,6 +153,11 @@ impl Dataplane {
         self.control.pools()
     }
 
+    /// How many sessions the services' backends have.
+    pub fn services(&self) -> Vec<view::ServiceStatistics> {
+        self.control.services()
+    }
+
     /// What the device of a port says of itself.
     pub fn port_state(&self, port: weft_table::PortId) -> Option<view::PortState> {
         self.control.port_state(port)

@@ -120,6 +120,26 @@ pub struct PoolStatistics {
     pub sessions: u64,
 }
 
+/// How many sessions a service has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceStatistics {
+    /// Its number.
+    pub id: NatId,
+    /// One a backend.
+    pub backends: Vec<BackendStatistics>,
+}
+
+/// How many sessions a backend has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendStatistics {
+    /// Which one it is.
+    pub address: IpAddr,
+    /// Sessions that went to it, since the service has it.
+    pub opened: u64,
+    /// Those of them that are not over.
+    pub sessions: u64,
+}
+
 /// What one port's device says of itself.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]

@@ -22,7 +22,7 @@ use crate::{
         self, Context, Flows, StageClock,
         budget::Budgets,
         burst::Burst,
-        family::V4,
+        family::{V4, V6},
         fragments::{self, Fragments},
         learn::Learner,
         nat,
@@ -184,9 +184,11 @@ impl Worker {
         let timeout = |vrf, protocol, state| snapshot.timeout(&shared.timeouts, vrf, protocol, state);
         let timeout4 = |key: &Key4, state| timeout(key.vrf, key.protocol, state);
         let timeout6 = |key: &Key6, state| timeout(key.vrf, key.protocol, state);
-        let left = |opens: &Key4, answers: &Key4| nat::closed::<V4>(snapshot, opens, answers);
-        let sessions = ageing4.sweep(&shared.sessions4, &mut v4.flows, timeout4, cycles, now, left)
-            + ageing6.sweep(&shared.sessions6, &mut v6.flows, timeout6, cycles, now, |_, _| {});
+        let worker = self.index;
+        let left4 = |opens: &Key4, answers: &Key4| nat::closed::<V4>(snapshot, worker, opens, answers);
+        let left6 = |opens: &Key6, answers: &Key6| nat::closed::<V6>(snapshot, worker, opens, answers);
+        let sessions = ageing4.sweep(&shared.sessions4, &mut v4.flows, timeout4, cycles, now, left4)
+            + ageing6.sweep(&shared.sessions6, &mut v6.flows, timeout6, cycles, now, left6);
         if packets == 0 || self.rounds.is_multiple_of(RELEASE_EVERY) {
             for pool in snapshot.pools.iter() {
                 let start = self.released % pool.blocks.len().max(1);

@@ -5,7 +5,10 @@ use weft_dataplane::{
     change::Change,
     control::ChangeError,
     dpdk::eal::EalError,
-    view::{FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, Statistics},
+    view::{
+        FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, ServiceStatistics,
+        Statistics,
+    },
 };
 use weft_table::{PolicyId, PortId};
 
@@ -48,6 +51,10 @@ impl Engine for Dataplane {
 
     fn pools(&self) -> Vec<PoolStatistics> {
         Dataplane::pools(self)
+    }
+
+    fn services(&self) -> Vec<ServiceStatistics> {
+        Dataplane::services(self)
     }
 
     fn port_state(&self, port: PortId) -> Option<PortState> {

@@ -10,12 +10,12 @@ use std::{
 use ipnet::IpNet;
 use weft_dataplane::{
     change::{
-        Change, DeviceSpec, FloatingIpSpec, NextHopSpec, PoolSpec, PortPolicy, PortSpec, TunnelTarget,
-        VrfSpec,
+        BackendSpec, Change, DeviceSpec, FloatingIpSpec, NextHopSpec, PoolSpec, PortPolicy, PortSpec,
+        ServicePort, ServiceSpec, TunnelTarget, VrfSpec,
     },
     view::{
-        FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, PortStatistics, Statistics,
-        TableStatistics,
+        BackendStatistics, FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState,
+        PortStatistics, ServiceStatistics, Statistics, TableStatistics,
     },
 };
 use weft_packet::{Label, Mac, VlanId, Vni};
@@ -40,6 +40,7 @@ pub struct Tables {
     pub policies: BTreeMap<PolicyId, Arc<RuleSet>>,
     pub floating_ips: BTreeMap<NatId, FloatingIpSpec>,
     pub pools: BTreeMap<NatId, PoolSpec>,
+    pub services: BTreeMap<NatId, ServiceSpec>,
     pub address_groups: BTreeMap<AddressGroupId, Arc<AddressGroup>>,
 }
 
@@ -182,6 +183,22 @@ impl Engine for MemoryEngine {
         })
     }
 
+    /// Each backend has as many sessions as its weight is.
+    fn services(&self) -> Vec<ServiceStatistics> {
+        self.with(|inner| {
+            let backend = |spec: &BackendSpec| BackendStatistics {
+                address: spec.address,
+                opened: spec.weight.into(),
+                sessions: spec.weight.into(),
+            };
+            let statistics = |(id, spec): (&NatId, &ServiceSpec)| ServiceStatistics {
+                id: *id,
+                backends: spec.backends.iter().map(backend).collect(),
+            };
+            inner.tables.services.iter().map(statistics).collect()
+        })
+    }
+
     fn port_state(&self, port: PortId) -> Option<PortState> {
         self.with(|inner| {
             inner.tables.ports.get(&port).map(|spec| PortState {
@@ -244,6 +261,11 @@ fn step(tables: &mut Tables, broken: &BTreeSet<String>, change: &Change) -> Resu
             need(
                 !pools.any(|pool| pool.addresses.iter().any(|known| IpNet::V4(*known) == *prefix)),
                 || format!("route {prefix} of VRF {vrf} is a pool's"),
+            )?;
+            let mut services = tables.services.values();
+            need(
+                !services.any(|service| (service.vrf, service.address.into()) == (*vrf, *prefix)),
+                || format!("route {prefix} of VRF {vrf} is a virtual IP's"),
             )?;
             let mut floating = tables.floating_ips.values();
             need(
@@ -332,9 +354,14 @@ fn step(tables: &mut Tables, broken: &BTreeSet<String>, change: &Change) -> Resu
             need(!taken && !tables.routes.contains_key(&route), || {
                 format!("floating IP {id}: {} has a route already", spec.address)
             })?;
-            need(!tables.pools.values().any(|pool| in_pool(pool, spec)), || {
-                format!("floating IP {id} is in a pool")
-            })?;
+            let mut services = tables.services.values();
+            let mut pools = tables.pools.values();
+            let is_virtual =
+                services.any(|service| (service.vrf, service.address) == (spec.vrf, spec.address));
+            need(
+                !is_virtual && !pools.any(|pool| pool.holds(spec.vrf, spec.address)),
+                || format!("floating IP {id} is in a pool, or a virtual IP"),
+            )?;
             tables.floating_ips.insert(*id, *spec);
             still_whole(tables)?;
         }
@@ -349,12 +376,53 @@ fn step(tables: &mut Tables, broken: &BTreeSet<String>, change: &Change) -> Resu
                     format!("pool {id}: {prefix} has a route already")
                 })?;
             }
-            let inside = |floating: &FloatingIpSpec| in_pool(spec, floating);
-            need(!tables.floating_ips.values().any(inside), || {
-                format!("pool {id} has the address of a floating IP")
+            let floating = tables
+                .floating_ips
+                .values()
+                .map(|floating| (floating.vrf, floating.address));
+            let services = tables
+                .services
+                .values()
+                .map(|service| (service.vrf, service.address));
+            let mut others = floating.chain(services);
+            need(!others.any(|(vrf, address)| spec.holds(vrf, address)), || {
+                format!("pool {id} has the address of a floating IP or virtual IP")
             })?;
             tables.pools.insert(*id, spec.clone());
             still_whole(tables)?;
+        }
+        Change::SetService(id, spec) => {
+            let route = (spec.vrf, IpNet::from(spec.address));
+            let floating = tables.floating_ips.values();
+            let mut floating = floating.map(|floating| (floating.vrf, floating.address));
+            let taken = floating.any(|other| other == (spec.vrf, spec.address));
+            need(!taken && !tables.routes.contains_key(&route), || {
+                format!("service {id}: {} has a route already", spec.address)
+            })?;
+            let mut pools = tables.pools.values();
+            need(!pools.any(|pool| pool.holds(spec.vrf, spec.address)), || {
+                format!("service {id} is in a pool")
+            })?;
+            let others = tables.services.iter().filter(|(other, _)| *other != id);
+            let mut others =
+                others.filter(|(_, other)| (other.vrf, other.address) == (spec.vrf, spec.address));
+            let shared = others.any(|(_, other)| {
+                let mut ports = other.ports.iter().map(ServicePort::key);
+                ports.any(|port| spec.ports.iter().any(|own| own.key() == port))
+            });
+            need(!shared, || format!("service {id} has a port of another one"))?;
+            let pool = spec.source_pool.is_none_or(|pool| {
+                let pool = tables.pools.get(&pool);
+                pool.is_some_and(|pool| pool.vrf == spec.vrf)
+            });
+            need(pool, || format!("service {id}: its pool dangles"))?;
+            tables.services.insert(*id, spec.clone());
+            still_whole(tables)?;
+        }
+        Change::RemoveService(id) => {
+            need(tables.services.remove(id).is_some(), || {
+                format!("service {id} does not exist")
+            })?;
         }
         Change::RemovePool(id) => {
             need(tables.pools.remove(id).is_some(), || {
@@ -368,11 +436,6 @@ fn step(tables: &mut Tables, broken: &BTreeSet<String>, change: &Change) -> Resu
         }
     }
     Ok(())
-}
-
-fn in_pool(pool: &PoolSpec, floating: &FloatingIpSpec) -> bool {
-    let mut prefixes = pool.addresses.iter();
-    pool.vrf == floating.vrf && prefixes.any(|prefix| IpNet::V4(*prefix).contains(&floating.address))
 }
 
 fn set_port(
@@ -500,6 +563,11 @@ fn still_whole(tables: &Tables) -> Result<(), String> {
     for (id, pool) in &tables.pools {
         let whole = tables.vrfs.contains_key(&pool.vrf) && tables.vrfs.contains_key(&pool.inside_vrf);
         need(whole, || format!("pool {id} still names it"))?;
+    }
+    for (id, service) in &tables.services {
+        need(tables.vrfs.contains_key(&service.vrf), || {
+            format!("service {id} still names it")
+        })?;
     }
     for (name, target) in tables
         .vnis

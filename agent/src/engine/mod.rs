@@ -9,7 +9,10 @@ pub use dataplane::is_permission;
 
 use weft_dataplane::{
     change::Change,
-    view::{FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, Statistics},
+    view::{
+        FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, ServiceStatistics,
+        Statistics,
+    },
 };
 use weft_table::{PolicyId, PortId};
 
@@ -27,6 +30,8 @@ pub trait Engine: Send + Sync + 'static {
     fn floating_ips(&self) -> Vec<FloatingIpStatistics>;
     /// How full each pool is.
     fn pools(&self) -> Vec<PoolStatistics>;
+    /// How many sessions the services' backends have.
+    fn services(&self) -> Vec<ServiceStatistics>;
     /// What a port's device says of itself.
     fn port_state(&self, port: PortId) -> Option<PortState>;
 }

@@ -12,6 +12,7 @@ mod next_hop;
 mod policy;
 mod port;
 mod quality;
+mod service;
 pub mod text;
 mod tunnel;
 
@@ -28,6 +29,7 @@ pub use next_hop::{Identifier, Member, NextHop, NextHopGroup};
 pub use policy::{Policy, PolicyRule, protocol_name, protocol_number};
 pub use port::{Device, Port, pci_address};
 pub use quality::{Limit, Quality};
+pub use service::{Backend, BackendState, Service, ServicePort};
 pub use text::Name;
 pub use tunnel::{Encapsulation, Label, Target, TunnelEndpoint, Vni};
 
@@ -53,11 +55,12 @@ pub enum Kind {
     FloatingIp = 10,
     NatPool = 11,
     AddressGroup = 13,
+    Service = 14,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Vrf,
         Kind::Network,
         Kind::Port,
@@ -70,6 +73,7 @@ impl Kind {
         Kind::FloatingIp,
         Kind::NatPool,
         Kind::AddressGroup,
+        Kind::Service,
     ];
 
     /// The kind with this number in the API.
@@ -92,6 +96,7 @@ impl Kind {
             Kind::FloatingIp => "floating_ip",
             Kind::NatPool => "nat_pool",
             Kind::AddressGroup => "address_group",
+            Kind::Service => "service",
         }
     }
 }
@@ -173,6 +178,8 @@ pub enum Spec {
     NatPool(NatPool),
     /// Shared: it may be long.
     AddressGroup(Arc<AddressGroup>),
+    /// Shared: it may be long.
+    Service(Arc<Service>),
 }
 
 impl Spec {
@@ -191,6 +198,7 @@ impl Spec {
             Spec::FloatingIp(_) => Kind::FloatingIp,
             Spec::NatPool(_) => Kind::NatPool,
             Spec::AddressGroup(_) => Kind::AddressGroup,
+            Spec::Service(_) => Kind::Service,
         }
     }
 
@@ -210,6 +218,7 @@ impl Spec {
             Spec::FloatingIp(floating) => Proto::FloatingIp(floating.to_proto()),
             Spec::NatPool(pool) => Proto::NatPool(pool.to_proto()),
             Spec::AddressGroup(group) => Proto::AddressGroup(group.to_proto()),
+            Spec::Service(service) => Proto::Service(service.to_proto()),
         }
     }
 
@@ -237,7 +246,7 @@ impl Object {
         let name = text::name(&At::root("name"), &object.name)?;
         let spec = object.spec.as_ref().ok_or_else(|| {
             let help = "fill in one of vrf, network, port, route, next_hop_group, tunnel_endpoint, vni, label, \
-                        policy, floating_ip, nat_pool, address_group";
+                        policy, floating_ip, nat_pool, address_group, service";
             At::root("spec").error("is missing", help)
         })?;
         use v1::object::Spec as Proto;
@@ -254,6 +263,7 @@ impl Object {
             Proto::FloatingIp(floating) => Spec::FloatingIp(FloatingIp::from_proto(floating)?),
             Proto::NatPool(pool) => Spec::NatPool(NatPool::from_proto(pool)?),
             Proto::AddressGroup(group) => Spec::AddressGroup(Arc::new(AddressGroup::from_proto(group)?)),
+            Proto::Service(service) => Spec::Service(Arc::new(Service::from_proto(service)?)),
         };
         Ok(Object {
             key: Key {
@@ -282,6 +292,7 @@ pub fn key_of(object: &v1::Object) -> v1::Key {
         Some(Proto::FloatingIp(_)) => v1::Kind::FloatingIp,
         Some(Proto::NatPool(_)) => v1::Kind::NatPool,
         Some(Proto::AddressGroup(_)) => v1::Kind::AddressGroup,
+        Some(Proto::Service(_)) => v1::Kind::Service,
     };
     v1::Key {
         kind: kind as i32,

@@ -514,6 +514,52 @@ fn a_policy() -> impl Strategy<Value = v1::Policy> {
     )
 }
 
+#[test]
+fn services_are_checked_field_by_field() {
+    let web = |change: fn(&mut v1::Service)| {
+        with_service(
+            service("s", "red", "10.0.0.80", &[80], &["10.0.0.1", "10.0.0.2"]),
+            change,
+        )
+    };
+    let port = |protocol: &str, port, target_port| v1::ServicePort {
+        protocol: protocol.into(),
+        port,
+        target_port,
+    };
+    let ports = |ports: Vec<v1::ServicePort>| with_service(web(|_| {}), |service| service.ports = ports);
+    insta::assert_snapshot!(
+        "services",
+        report(&[
+            web(|service| service.vrf = String::new()),
+            web(|service| service.vrf = UNDERLAY.into()),
+            web(|service| service.address = "10.0.0.0/24".into()),
+            ports(vec![]),
+            ports(vec![port("", 80, 0)]),
+            ports(vec![port("icmp", 80, 0)]),
+            ports(vec![port("tcp", 65536, 0)]),
+            ports(vec![port("tcp", 80, 65536)]),
+            ports(vec![port("tcp", 0, 80)]),
+            ports(vec![port("tcp", 80, 81), port("udp", 80, 0), port("tcp", 80, 0)]),
+            ports(vec![port("udp", 0, 0), port("udp", 0, 0)]),
+            ports((1..=65).map(|number| port("tcp", number, 0)).collect()),
+            web(|service| service.backends[1].address = String::new()),
+            web(|service| service.backends[1].address = "fd00::1".into()),
+            web(|service| service.backends[1].address = "10.0.0.1".into()),
+            web(|service| service.backends[1].address = "10.0.0.80".into()),
+            web(|service| service.backends[1].weight = Some(0)),
+            web(|service| service.backends[1].weight = Some(257)),
+            web(|service| service.backends[1].state = 9),
+            web(|service| service.backends[1].port = "A".into()),
+            web(|service| service.backends = vec![service.backends[0].clone(); 1001]),
+            web(|service| service.client_affinity_seconds = 86_401),
+            with_service(service("s", "red", "fd00::80", &[80], &[]), |service| service
+                .source_pool =
+                "p".into()),
+        ])
+    );
+}
+
 fn any_object() -> impl Strategy<Value = v1::Object> {
     let name = || text(&["red", "vm-7", "a/b.c_d"]);
     let address = || {
@@ -688,6 +734,43 @@ fn any_object() -> impl Strategy<Value = v1::Object> {
                         last_port,
                         block_size,
                         deterministic,
+                    })
+                }
+            ),
+        (
+            (name(), address(), number(), number()),
+            (text(&["tcp", "udp", "sctp", "icmp", ""]), name(), name()),
+            (
+                address(),
+                proptest::option::of(number()),
+                0..5i32,
+                number(),
+                any::<bool>()
+            ),
+        )
+            .prop_map(
+                |(
+                    (vrf, virtual_ip, port, target_port),
+                    (protocol, backend_port, source_pool),
+                    (address, weight, state, client_affinity_seconds, local_only),
+                )| {
+                    Proto::Service(v1::Service {
+                        vrf,
+                        address: virtual_ip,
+                        ports: vec![v1::ServicePort {
+                            protocol,
+                            port,
+                            target_port,
+                        }],
+                        backends: vec![v1::Backend {
+                            address,
+                            weight,
+                            state,
+                            port: backend_port,
+                        }],
+                        client_affinity_seconds,
+                        local_only,
+                        source_pool,
                     })
                 }
             ),

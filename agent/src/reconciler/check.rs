@@ -7,7 +7,7 @@ use super::{
     graph::{Identity, Node},
     output::{endpoint_of, header},
 };
-use crate::model::{Device, Encapsulation, FieldError, Identifier, Name, NextHop, Port, Spec};
+use crate::model::{Device, Encapsulation, FieldError, Identifier, Name, NextHop, Port, Service, Spec};
 
 /// How many of those that refer to an object a message names.
 const NAMED: usize = 3;
@@ -42,6 +42,7 @@ impl Reconciler {
                 | Spec::Label(_)
                 | Spec::AddressGroup(_)
                 | Spec::NatPool(_) => Ok(()),
+                Spec::Service(service) => self.check_service(node, service),
             },
         }
     }
@@ -82,6 +83,25 @@ impl Reconciler {
             message,
             "delete those first, or in the same request",
         ))
+    }
+
+    /// A service fits its pool and its backends' ports, as far as these exist.
+    fn check_service(&self, node: &Node, service: &Service) -> Result<(), FieldError> {
+        let mut needs = node.needs.iter().skip(1).map(|need| &self.graph[need.node]);
+        if service.source_pool.is_some()
+            && let Some(Spec::NatPool(pool)) = needs.next().and_then(Node::spec)
+            && let Some(misfit) = service.pool_misfit(pool)
+        {
+            return Err(misfit);
+        }
+        let backends = service.backends.iter().enumerate();
+        for (index, _) in backends.filter(|(_, backend)| backend.port.is_some()) {
+            let port = needs.next().and_then(Node::port);
+            if let Some(misfit) = port.and_then(|port| service.misfit(index, port)) {
+                return Err(misfit);
+            }
+        }
+        Ok(())
     }
 
     fn check_port(&self, node: &Node, port: &Port) -> Result<(), FieldError> {

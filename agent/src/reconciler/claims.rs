@@ -1,20 +1,20 @@
 //! What only one object may have: a VLAN under a parent, a route of a VRF, a VNI, a socket.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use hashbrown::HashMap;
 use ipnet::IpNet;
 use weft_packet::VlanId;
 
 use super::graph::{Graph, Held, Identity, NodeId};
-use crate::model::{Device, FieldError, Key, Kind, Name, Object, Port, Spec, UNDERLAY};
+use crate::model::{Device, FieldError, Key, Kind, Name, Object, Port, ServicePort, Spec, UNDERLAY};
 
 /// Something that has one holder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Claim {
     /// A tag of a parent port.
     Vlan(Name, VlanId),
-    /// A prefix in a VRF, by a route, a port's address, a gateway or a floating IP.
+    /// A prefix in a VRF, by a route, a port's address, a gateway, a floating IP or a pool.
     Prefix(Name, IpNet),
     /// A VXLAN network identifier.
     Vni(weft_packet::Vni),
@@ -28,6 +28,12 @@ pub enum Claim {
     Ethdev(String),
     /// What a port's address is in a VRF (the first name).
     Floating(Name, Name, IpAddr),
+    /// All addresses of a prefix in a VRF: none is a virtual IP.
+    Pool(Name, IpNet),
+    /// An address in a VRF, which services share and nothing else has.
+    VirtualIp(Name, IpAddr),
+    /// A port of a virtual IP.
+    Service(Name, IpAddr, ServicePort),
 }
 
 /// Calls `visit` with each claim of an object and the field that it comes from.
@@ -56,6 +62,9 @@ pub fn visit(name: &Name, spec: &Spec, mut visit: impl FnMut(Claim, &dyn Fn() ->
                 visit(Claim::Prefix(pool.vrf.clone(), (*prefix).into()), &|| {
                     format!("nat_pool.addresses[{index}]")
                 });
+                visit(Claim::Pool(pool.vrf.clone(), (*prefix).into()), &|| {
+                    format!("nat_pool.addresses[{index}]")
+                });
             }
         }
         Spec::FloatingIp(floating) => {
@@ -67,6 +76,21 @@ pub fn visit(name: &Name, spec: &Spec, mut visit: impl FnMut(Claim, &dyn Fn() ->
             visit(Claim::Floating(vrf, port, floating.inside_address), &|| {
                 "floating_ip.inside_address".into()
             });
+        }
+        Spec::Service(service) => {
+            let (vrf, address) = (&service.vrf, service.address);
+            visit(Claim::VirtualIp(vrf.clone(), address), &|| {
+                "service.address".into()
+            });
+            for (index, port) in service.ports.iter().enumerate() {
+                let port = ServicePort {
+                    target: None,
+                    ..*port
+                };
+                visit(Claim::Service(vrf.clone(), address, port), &|| {
+                    format!("service.ports[{index}].port")
+                });
+            }
         }
         Spec::Vni(vni) => visit(Claim::Vni(vni.vni), &|| "vni.vni".into()),
         Spec::Label(label) => visit(Claim::Label(label.label), &|| "label.label".into()),
@@ -120,6 +144,10 @@ fn of_port(name: &Name, port: &Port, visit: &mut impl FnMut(Claim, &dyn Fn() -> 
 pub struct Claims {
     /// By the VRF's node, which is there as long as the holder, who names it: most of what is claimed are prefixes.
     prefixes: HashMap<(NodeId, IpNet), NodeId>,
+    /// The services of each virtual IP, by the VRF's node.
+    virtual_ips: BTreeMap<(NodeId, IpAddr), Vec<NodeId>>,
+    /// The pools of each VRF: few.
+    pools: HashMap<NodeId, Vec<(IpNet, NodeId)>>,
     others: HashMap<Claim, NodeId>,
 }
 
@@ -142,7 +170,25 @@ impl Claims {
         match claim {
             Claim::Prefix(vrf, prefix) => {
                 let vrf = graph.find(Kind::Vrf, vrf)?;
-                self.prefixes.get(&(vrf, *prefix)).copied()
+                let virtual_ip = || {
+                    let is_host = prefix.prefix_len() == prefix.max_prefix_len();
+                    let services = self.virtual_ips.get(&(vrf, prefix.addr())).filter(|_| is_host)?;
+                    services.first().copied()
+                };
+                self.prefixes.get(&(vrf, *prefix)).copied().or_else(virtual_ip)
+            }
+            Claim::Pool(vrf, prefix) => {
+                let vrf = graph.find(Kind::Vrf, vrf)?;
+                let inside = (vrf, prefix.network())..=(vrf, prefix.broadcast());
+                let (_, services) = self.virtual_ips.range(inside).next()?;
+                services.first().copied()
+            }
+            Claim::VirtualIp(vrf, address) => {
+                let vrf = graph.find(Kind::Vrf, vrf)?;
+                let pools = self.pools.get(&vrf).into_iter().flatten();
+                let mut pools = pools.filter(|(prefix, _)| prefix.contains(address));
+                let holder = self.prefixes.get(&(vrf, IpNet::from(*address)));
+                holder.copied().or_else(|| Some(pools.next()?.1))
             }
             other => self.others.get(other).copied(),
         }
@@ -156,23 +202,51 @@ impl Claims {
                     self.prefixes.insert((vrf, *prefix), node);
                 }
             }
+            Claim::Pool(vrf, prefix) => {
+                if let Some(vrf) = graph.find(Kind::Vrf, vrf) {
+                    self.pools.entry(vrf).or_default().push((*prefix, node));
+                }
+            }
+            Claim::VirtualIp(vrf, address) => {
+                if let Some(vrf) = graph.find(Kind::Vrf, vrf) {
+                    self.virtual_ips.entry((vrf, *address)).or_default().push(node);
+                }
+            }
             _ => drop(self.others.insert(claim, node)),
         });
     }
 
     /// Takes it back, before the edges go.
     pub fn give_back(&mut self, graph: &Graph, node: NodeId, name: &Name, spec: &Spec) {
-        visit(name, spec, |claim, _| {
-            if self.holder(graph, &claim) != Some(node) {
-                return;
+        visit(name, spec, |claim, _| match &claim {
+            Claim::Prefix(vrf, prefix) => {
+                if let Some(vrf) = graph.find(Kind::Vrf, vrf)
+                    && self.prefixes.get(&(vrf, *prefix)) == Some(&node)
+                {
+                    self.prefixes.remove(&(vrf, *prefix));
+                }
             }
-            match &claim {
-                Claim::Prefix(vrf, prefix) => {
-                    if let Some(vrf) = graph.find(Kind::Vrf, vrf) {
-                        self.prefixes.remove(&(vrf, *prefix));
+            Claim::Pool(vrf, _) => {
+                let vrf = graph.find(Kind::Vrf, vrf);
+                if let Some(pools) = vrf.and_then(|vrf| self.pools.get_mut(&vrf)) {
+                    pools.retain(|(_, holder)| *holder != node);
+                }
+            }
+            Claim::VirtualIp(vrf, address) => {
+                let Some(vrf) = graph.find(Kind::Vrf, vrf) else {
+                    return;
+                };
+                if let Some(services) = self.virtual_ips.get_mut(&(vrf, *address)) {
+                    services.retain(|holder| *holder != node);
+                    if services.is_empty() {
+                        self.virtual_ips.remove(&(vrf, *address));
                     }
                 }
-                other => drop(self.others.remove(other)),
+            }
+            other => {
+                if self.others.get(other) == Some(&node) {
+                    self.others.remove(other);
+                }
             }
         });
     }
@@ -200,6 +274,15 @@ fn describe(graph: &Graph, owner: &Name, claim: &Claim, holder: NodeId, field: S
             (message, "choose another VLAN")
         }
         Claim::Prefix(vrf, prefix) => prefix_taken(key, held, vrf, prefix, &by),
+        Claim::VirtualIp(vrf, address) => prefix_taken(key, held, vrf, &IpNet::from(*address), &by),
+        Claim::Pool(vrf, prefix) => (
+            format!("{prefix} in vrf \"{vrf}\" has the virtual IP of {by}"),
+            "choose another prefix",
+        ),
+        Claim::Service(vrf, address, port) => (
+            format!("{port} of {address} in vrf \"{vrf}\" already belongs to {by}"),
+            "choose another port or address",
+        ),
         Claim::Vni(vni) => (format!("VNI {vni} is already used by {by}"), "choose another VNI"),
         Claim::Label(label) => (
             format!("label {label} is already used by {by}"),
@@ -245,6 +328,10 @@ fn prefix_taken(key: &Key, held: &Held, vrf: &Name, prefix: &IpNet, by: &str) ->
         ),
         (Some(address), Kind::FloatingIp, _) => (
             format!("{address} in vrf \"{vrf}\" is already {by}"),
+            "choose another address",
+        ),
+        (Some(address), Kind::Service, _) => (
+            format!("{address} in vrf \"{vrf}\" is already the virtual IP of {by}"),
             "choose another address",
         ),
         (Some(address), Kind::Port, _) if &**vrf == UNDERLAY => (

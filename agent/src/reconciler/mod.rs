@@ -59,7 +59,7 @@ pub struct Reconciler {
     stirred: Vec<NodeId>,
     /// Nodes that the data plane refused.
     failing: BTreeSet<NodeId>,
-    /// VRFs, ports, endpoints, floating IPs and pools: what statistics and flows are shown by.
+    /// VRFs, ports, endpoints, floating IPs, pools and services: what statistics and flows are shown by.
     named: BTreeSet<NodeId>,
 }
 
@@ -108,7 +108,7 @@ pub struct Changed {
 pub struct Committed {
     /// What became of each object that it touched.
     pub changed: Vec<Changed>,
-    /// Whether a VRF, port, endpoint, floating IP or pool was among them.
+    /// Whether a VRF, port, endpoint, floating IP, pool or service was among them.
     pub renamed: bool,
 }
 
@@ -393,7 +393,7 @@ impl Reconciler {
         status::of(&self.graph, id)
     }
 
-    /// Names of the VRFs, ports, floating IPs and pools by their numbers, and of the endpoints by their remote.
+    /// Names of the VRFs, ports, floating IPs, pools and services by their numbers, and of the endpoints by their remote.
     pub fn names(&self) -> Names {
         let mut names = Names::default();
         names.vrfs.insert(VrfId::UNDERLAY, UNDERLAY.into());
@@ -402,7 +402,8 @@ impl Reconciler {
             let Identity::Object(key) = &node.identity else {
                 continue;
             };
-            if let (Kind::FloatingIp | Kind::NatPool, Some(number)) = (key.kind, node.number) {
+            if let (Kind::FloatingIp | Kind::NatPool | Kind::Service, Some(number)) = (key.kind, node.number)
+            {
                 names.nat.insert(NatId(number), key.name.clone());
                 continue;
             }
@@ -433,7 +434,7 @@ impl Reconciler {
 fn is_named(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::Vrf | Kind::Port | Kind::TunnelEndpoint | Kind::FloatingIp | Kind::NatPool
+        Kind::Vrf | Kind::Port | Kind::TunnelEndpoint | Kind::FloatingIp | Kind::NatPool | Kind::Service
     )
 }
 

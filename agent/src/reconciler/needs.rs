@@ -75,8 +75,8 @@ impl Edges<'_> {
     }
 
     /// What the object names: for a port its VRF, its parent, the VRFs of its trunk and its policies; for a network and a
-    /// route the VRF and the next hop; for a floating IP the VRF and the port; for a pool its two VRFs; for a group its
-    /// members; for a policy the address groups of its rules; for a VNI or label the target.
+    /// route the VRF and the next hop; for a floating IP the VRF and the port; for a pool its two VRFs; for a service its
+    /// VRF, its pool and the ports of its backends; for a group its members; for a policy the address groups of its rules; for a VNI or label the target.
     pub fn of_spec(&mut self, spec: &Spec) -> Needs {
         let target = |edges: &mut Self, target: &Target| match target {
             Target::Vrf(vrf) => smallvec![edges.hard(Kind::Vrf, vrf)],
@@ -96,6 +96,20 @@ impl Edges<'_> {
                     self.hard(Kind::Vrf, &pool.vrf),
                     self.hard(Kind::Vrf, &pool.inside_vrf)
                 ]
+            }
+            Spec::Service(service) => {
+                let mut needs: Needs = smallvec![self.hard(Kind::Vrf, &service.vrf)];
+                let pool = service.source_pool.iter();
+                needs.extend(pool.map(|pool| self.hard(Kind::NatPool, pool)));
+                let ports = service
+                    .backends
+                    .iter()
+                    .filter_map(|backend| backend.port.as_ref());
+                needs.extend(ports.map(|port| Need {
+                    soft: true,
+                    ..self.hard(Kind::Port, port)
+                }));
+                needs
             }
             Spec::FloatingIp(floating) => {
                 smallvec![
@@ -162,6 +176,7 @@ pub fn rank(graph: &Graph, id: NodeId) -> usize {
             Kind::Port => 3,
             Kind::NextHopGroup => 6,
             Kind::Network | Kind::Route | Kind::Vni | Kind::Label | Kind::FloatingIp | Kind::NatPool => 7,
+            Kind::Service => 8,
         },
         Identity::PolicySet(_) => 2,
         Identity::Hop(_) => 5,
@@ -170,4 +185,4 @@ pub fn rank(graph: &Graph, id: NodeId) -> usize {
 }
 
 /// How many ranks there are.
-pub const RANKS: usize = 8;
+pub const RANKS: usize = 9;

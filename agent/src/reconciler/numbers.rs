@@ -1,5 +1,5 @@
 //! Hands out the numbers by which the data plane knows VRFs, ports, next hops, policies, address groups, floating
-//! IPs and pools.
+//! IPs, pools and services.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -14,7 +14,7 @@ pub enum Space {
     Hop,
     /// Policies, and what they are together.
     Policy,
-    /// Floating IPs and pools.
+    /// Floating IPs, pools and services.
     Nat,
     /// Address groups.
     AddressGroup,

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use smallvec::{SmallVec, smallvec};
 use weft_dataplane::VrfTimeouts;
 use weft_dataplane::change::{
-    DeviceSpec, Encapsulation as Header, FloatingIpSpec, MemberSpec, NextHopSpec, PoolSpec, PortPolicy,
-    PortSpec, QualitySpec, Rate, RateSpec, TunnelTarget, VrfSpec,
+    BackendSpec, BackendState, DeviceSpec, Encapsulation as Header, FloatingIpSpec, MemberSpec, NextHopSpec,
+    PoolSpec, PortPolicy, PortSpec, QualitySpec, Rate, RateSpec, ServicePort, ServiceSpec, TunnelTarget,
+    VrfSpec,
 };
 use weft_packet::Label;
 use weft_table::{
@@ -19,7 +20,7 @@ use super::{
     policies,
 };
 use crate::model::{
-    Device, Encapsulation, Identifier, Limit, NextHop, Port, Spec, Target, TunnelEndpoint, Vrf,
+    self, Device, Encapsulation, Identifier, Limit, NextHop, Port, Spec, Target, TunnelEndpoint, Vrf,
 };
 
 /// What one node puts into the data plane: one thing, mostly.
@@ -128,6 +129,13 @@ fn of_object(graph: &Graph, node: &Node, name: &str, spec: &Spec) -> Option<Outp
                 inside: floating.inside_address,
             };
             smallvec![(Resource::FloatingIp(NatId(node.number?)), Value::FloatingIp(spec))]
+        }
+        Spec::Service(service) => {
+            let spec = of_service(graph, node, service)?;
+            smallvec![(
+                Resource::Service(NatId(node.number?)),
+                Value::Service(Box::new(spec))
+            )]
         }
         Spec::Network(network) => {
             let (vrf, hop) = (vrf_at(graph, node, 0)?, hop_at(graph, node, 1)?);
@@ -270,6 +278,53 @@ fn quality_of(port: &Port) -> Option<Box<QualitySpec>> {
         dscp: port.quality.dscp,
     };
     (spec != QualitySpec::default()).then(|| Box::new(spec))
+}
+
+fn of_service(graph: &Graph, node: &Node, service: &model::Service) -> Option<ServiceSpec> {
+    let source_pool = match &service.source_pool {
+        Some(_) => {
+            let pool = &graph[node.needs.get(1)?.node];
+            let fits = matches!(pool.spec()?, Spec::NatPool(pool) if service.pool_misfit(pool).is_none());
+            Some(NatId(pool.number.filter(|_| fits)?))
+        }
+        None => None,
+    };
+    let mut ports = node.needs.iter().skip(1 + usize::from(source_pool.is_some()));
+    let mut backends = Vec::with_capacity(service.backends.len());
+    for (index, backend) in service.backends.iter().enumerate() {
+        let serves = match &backend.port {
+            Some(_) => {
+                let port = &graph[ports.next()?.node];
+                let fits = |port: &Port| service.misfit(index, port).is_none();
+                port.active && port.port().is_some_and(fits)
+            }
+            None => !service.local_only,
+        };
+        if serves {
+            backends.push(BackendSpec {
+                address: backend.address,
+                weight: backend.weight,
+                state: match backend.state {
+                    model::BackendState::Up => BackendState::Up,
+                    model::BackendState::Draining => BackendState::Draining,
+                    model::BackendState::Down => BackendState::Down,
+                },
+            });
+        }
+    }
+    let port = |port: &model::ServicePort| ServicePort {
+        protocol: port.protocol,
+        port: port.port,
+        target: port.target,
+    };
+    Some(ServiceSpec {
+        vrf: vrf_at(graph, node, 0)?,
+        address: service.address,
+        ports: service.ports.iter().map(port).collect(),
+        backends,
+        affinity: service.client_affinity,
+        source_pool,
+    })
 }
 
 /// A port whose policies are not all there has no session, whatever it had before.

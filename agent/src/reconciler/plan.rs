@@ -8,7 +8,8 @@ use std::{borrow::Cow, net::IpAddr, path::PathBuf, sync::Arc};
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 use weft_dataplane::change::{
-    Change, DeviceSpec, FloatingIpSpec, NextHopSpec, PoolSpec, PortSpec, TunnelTarget, VrfSpec,
+    Change, DeviceSpec, FloatingIpSpec, NextHopSpec, PoolSpec, PortSpec, ServicePort, ServiceSpec,
+    TunnelTarget, VrfSpec,
 };
 use weft_packet::{Label, VlanId, Vni};
 use weft_table::{
@@ -30,6 +31,8 @@ pub enum Resource {
     Vni(Vni),
     Label(Label),
     Policy(PolicyId),
+    /// Before the pools, which services name: in this order they are removed.
+    Service(NatId),
     FloatingIp(NatId),
     Pool(NatId),
     AddressGroup(AddressGroupId),
@@ -48,6 +51,7 @@ pub enum Value {
     Policy(Arc<RuleSet>),
     FloatingIp(FloatingIpSpec),
     Pool(Box<PoolSpec>),
+    Service(Box<ServiceSpec>),
     AddressGroup(Arc<AddressGroup>),
 }
 
@@ -88,6 +92,7 @@ impl Step {
             (Resource::Label(label), Some(Value::Target(target))) => Change::SetLabel(label, *target),
             (Resource::Policy(id), Some(Value::Policy(rules))) => Change::SetPolicy(id, rules.clone()),
             (Resource::FloatingIp(id), Some(Value::FloatingIp(spec))) => Change::SetFloatingIp(id, *spec),
+            (Resource::Service(id), Some(Value::Service(spec))) => Change::SetService(id, (**spec).clone()),
             (Resource::Pool(id), Some(Value::Pool(spec))) => Change::SetPool(id, (**spec).clone()),
             (Resource::AddressGroup(id), Some(Value::AddressGroup(group))) => {
                 Change::SetAddressGroup(id, group.clone())
@@ -102,6 +107,7 @@ impl Step {
             (Resource::Policy(id), _) => Change::RemovePolicy(id),
             (Resource::FloatingIp(id), _) => Change::RemoveFloatingIp(id),
             (Resource::Pool(id), _) => Change::RemovePool(id),
+            (Resource::Service(id), _) => Change::RemoveService(id),
             (Resource::AddressGroup(id), _) => Change::RemoveAddressGroup(id),
             (Resource::Endpoint(address), None) => Change::RemoveEndpoint(address),
         }
@@ -169,12 +175,13 @@ pub fn plan(installed: &Installed, touched: &HashMap<Resource, Wanted>) -> Vec<S
         if wanted.value.as_ref() == old || stays {
             continue;
         }
-        // What a changed floating IP or pool gives up may be another's in the same batch.
+        // What a changed floating IP, pool or service gives up may be another's in the same batch.
         let gives_up = match (&wanted.value, old) {
             (Some(Value::FloatingIp(_)), Some(_)) => true,
             (Some(Value::Pool(new)), Some(Value::Pool(old))) => {
                 (new.vrf, &new.addresses) != (old.vrf, &old.addresses)
             }
+            (Some(Value::Service(new)), Some(Value::Service(old))) => place_of(new) != place_of(old),
             _ => false,
         };
         if gives_up {
@@ -195,6 +202,13 @@ pub fn plan(installed: &Installed, touched: &HashMap<Resource, Wanted>) -> Vec<S
     break_before_make(installed, touched, &mut steps);
     steps.sort_unstable_by_key(|step| (step.order, step.resource));
     steps
+}
+
+/// What a service has for itself.
+fn place_of(service: &ServiceSpec) -> (VrfId, IpAddr, Vec<(u8, Option<u16>)>) {
+    let mut ports: Vec<_> = service.ports.iter().map(ServicePort::key).collect();
+    ports.sort_unstable();
+    (service.vrf, service.address, ports)
 }
 
 /// The place of a step in its batch.
@@ -218,6 +232,7 @@ pub(super) enum Order {
     SetRoute,
     SetPool,
     SetFloatingIp,
+    SetService,
     SetTarget,
     RemoveGroup,
     RemoveNextHop,
@@ -235,7 +250,8 @@ fn order(resource: &Resource, value: Option<&Value>, old: Option<&Value>) -> Ord
     let subinterface = |value: &Value| matches!(value, Value::Port(spec) if is_subinterface(spec));
     match (resource, value) {
         (Resource::Vni(_) | Resource::Label(_) | Resource::Route(..), None)
-        | (Resource::FloatingIp(_) | Resource::Pool(_), None) => Order::RemoveUsers,
+        | (Resource::FloatingIp(_) | Resource::Pool(_) | Resource::Service(_), None) => Order::RemoveUsers,
+        (Resource::Service(_), Some(_)) => Order::SetService,
         (Resource::FloatingIp(_), Some(_)) => Order::SetFloatingIp,
         (Resource::Pool(_), Some(_)) => Order::SetPool,
         (Resource::Vrf(_), Some(_)) => Order::SetVrf,

@@ -35,7 +35,7 @@ fn space_of(kind: Kind) -> Option<Space> {
         Kind::Vrf => Some(Space::Vrf),
         Kind::Port => Some(Space::Port),
         Kind::NextHopGroup => Some(Space::Hop),
-        Kind::FloatingIp | Kind::NatPool => Some(Space::Nat),
+        Kind::FloatingIp | Kind::NatPool | Kind::Service => Some(Space::Nat),
         Kind::AddressGroup => Some(Space::AddressGroup),
         _ => None,
     }
@@ -292,7 +292,7 @@ impl Reconciler {
         }
         let value_matters = matches!(
             held.spec,
-            Spec::Port(_) | Spec::TunnelEndpoint(_) | Spec::Policy(_)
+            Spec::Port(_) | Spec::TunnelEndpoint(_) | Spec::Policy(_) | Spec::NatPool(_)
         );
         self.graph.connect(id, needs);
         self.claims.take(&self.graph, id, &key.name, &held.spec);

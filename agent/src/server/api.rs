@@ -266,11 +266,15 @@ impl Weft for Api {
         &self,
         _request: Request<v1::GetNatStatsRequest>,
     ) -> Result<Response<v1::GetNatStatsResponse>, Status> {
-        let (floating_ips, pools) = self
-            .engine(|engine| (engine.floating_ips(), engine.pools()))
-            .await?;
+        let all = self.engine(|engine| (engine.floating_ips(), engine.pools(), engine.services()));
+        let (floating_ips, pools, services) = all.await?;
         let names = self.writer.names();
-        Ok(Response::new(stats::nat(&floating_ips, &pools, &names)))
+        Ok(Response::new(stats::nat(
+            &floating_ips,
+            &pools,
+            &services,
+            &names,
+        )))
     }
 }
 

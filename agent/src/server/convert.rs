@@ -115,6 +115,7 @@ fn gone(key: &Key) -> v1::Object {
         Kind::FloatingIp => Proto::FloatingIp(Default::default()),
         Kind::NatPool => Proto::NatPool(Default::default()),
         Kind::AddressGroup => Proto::AddressGroup(Default::default()),
+        Kind::Service => Proto::Service(Default::default()),
     };
     v1::Object {
         name: key.name.to_string(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use weft_dataplane::{
     drops::Reason,
-    view::{FloatingIpStatistics, PoolStatistics, Statistics},
+    view::{BackendStatistics, FloatingIpStatistics, PoolStatistics, ServiceStatistics, Statistics},
 };
 use weft_proto::v1;
 use weft_table::{PolicyId, policy::Direction};
@@ -130,10 +130,11 @@ pub fn policies(policies: Policies, hits: &[(PolicyId, Vec<u64>)]) -> v1::GetPol
     }
 }
 
-/// How many sessions each floating IP and pool translated. What the names do not know is gone again.
+/// How many sessions each floating IP, pool and service translated. What the names do not know is gone again.
 pub fn nat(
     floating_ips: &[FloatingIpStatistics],
     pools: &[PoolStatistics],
+    services: &[ServiceStatistics],
     names: &Names,
 ) -> v1::GetNatStatsResponse {
     let stats = |statistics: &FloatingIpStatistics| {
@@ -163,8 +164,22 @@ pub fn nat(
     };
     let mut nat_pools: Vec<_> = pools.iter().filter_map(stats).collect();
     nat_pools.sort_by(|a, b| a.name.cmp(&b.name));
+    let backend = |backend: &BackendStatistics| v1::BackendStats {
+        address: backend.address.to_string(),
+        sessions: backend.sessions,
+        opened: backend.opened,
+    };
+    let stats = |statistics: &ServiceStatistics| {
+        Some(v1::ServiceStats {
+            name: names.nat.get(&statistics.id)?.to_string(),
+            backends: statistics.backends.iter().map(backend).collect(),
+        })
+    };
+    let mut services: Vec<_> = services.iter().filter_map(stats).collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
     v1::GetNatStatsResponse {
         floating_ips,
         nat_pools,
+        services,
     }
 }

@@ -525,8 +525,8 @@ fn refused_or_not_tried(error: Option<FieldError>) -> Verdict {
 /// Kinds in the order in which they can be removed.
 fn removal_order(kind: Kind) -> u8 {
     match kind {
-        Kind::Route | Kind::Network | Kind::Vni | Kind::Label | Kind::FloatingIp | Kind::NatPool => 0,
-        Kind::NextHopGroup => 1,
+        Kind::Route | Kind::Network | Kind::Vni | Kind::Label | Kind::FloatingIp | Kind::Service => 0,
+        Kind::NextHopGroup | Kind::NatPool => 1,
         Kind::TunnelEndpoint => 2,
         Kind::Port => 3,
         Kind::Vrf | Kind::Policy => 4,

@@ -10,7 +10,7 @@ use crate::{
     kind::KindInfo,
     manifest,
     print::{
-        Column, Table, nat, objects, policies,
+        Column, Table, nat, objects, policies, services,
         units::{bytes, exact},
     },
     terminal::Terminal,
@@ -51,6 +51,7 @@ pub(super) async fn run(
             Some(Spec::Vrf(_)) => vrf(client, object, terminal).await?,
             Some(Spec::FloatingIp(_)) => floating_ip(client, object, terminal).await?,
             Some(Spec::NatPool(spec)) => pool(client, object, spec, terminal).await?,
+            Some(Spec::Service(spec)) => service(client, object, spec, terminal).await?,
             Some(Spec::Policy(spec)) => policy(client, object, spec, terminal).await?,
             _ => users(client, info, object, terminal).await?,
         }
@@ -236,6 +237,18 @@ async fn pool(
         exact(stats.blocks)
     ))?;
     print_below(&nat::blocks(&stats.holders, pool.block_size), terminal)
+}
+
+/// Who serves, and how many sessions each backend has.
+async fn service(
+    client: &Client,
+    object: &v1::Object,
+    service: &v1::Service,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), CliError> {
+    let stats = get::service_stats(client).await?;
+    terminal.line("Backends:")?;
+    print_below(&services::backends(service, stats.get(&object.name)), terminal)
 }
 
 /// What is in a VRF or leads to it.

@@ -18,7 +18,7 @@ use crate::{
     print::{
         self, Column, Table, nat,
         objects::{self, PortRow},
-        policies, units,
+        policies, services, units,
     },
     suggest,
     terminal::Terminal,
@@ -163,6 +163,9 @@ async fn show_kind(
         OutputFormat::Json if info.kind == v1::Kind::NatPool => {
             pools_as_json(client, &objects, terminal).await
         }
+        OutputFormat::Json if info.kind == v1::Kind::Service => {
+            services_as_json(client, &objects, terminal).await
+        }
         OutputFormat::Json => print::json(terminal, &serde_json::json!({ "objects": as_json(&objects)? })),
         OutputFormat::Table => print_table(client, info, objects, options.rates, terminal).await,
     }
@@ -277,6 +280,29 @@ async fn pools_as_json(
     print::json(terminal, &value)
 }
 
+/// How many sessions services have, by their names.
+pub(super) async fn service_stats(client: &Client) -> Result<HashMap<String, v1::ServiceStats>, CliError> {
+    let request = v1::GetNatStatsRequest::default();
+    let answer = client.call(client.api().get_nat_stats(request)).await?;
+    let by_name = |stats: v1::ServiceStats| (stats.name.clone(), stats);
+    Ok(answer.services.into_iter().map(by_name).collect())
+}
+
+async fn services_as_json(
+    client: &Client,
+    objects: &[v1::Object],
+    terminal: &mut Terminal<'_>,
+) -> Result<(), CliError> {
+    let mut stats = service_stats(client).await?;
+    let stats: Vec<_> = objects
+        .iter()
+        .filter_map(|object| stats.remove(&object.name))
+        .map(|stats| manifest::to_json("ServiceStats", &stats, true))
+        .collect::<Result<_, _>>()?;
+    let value = serde_json::json!({ "objects": as_json(objects)?, "stats": stats });
+    print::json(terminal, &value)
+}
+
 async fn print_table(
     client: &Client,
     info: &'static KindInfo,
@@ -315,6 +341,15 @@ async fn print_table(
             };
             let rows: Vec<_> = objects.into_iter().map(row).collect();
             return nat::pools(&rows).print(terminal);
+        }
+        v1::Kind::Service => {
+            let mut stats = service_stats(client).await?;
+            let row = |object: v1::Object| {
+                let stats = stats.remove(&object.name);
+                (object, stats)
+            };
+            let rows: Vec<_> = objects.into_iter().map(row).collect();
+            return services::table(&rows).print(terminal);
         }
         _ => return objects::table(info, &objects).print(terminal),
     }

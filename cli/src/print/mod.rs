@@ -3,6 +3,7 @@
 pub mod nat;
 pub mod objects;
 pub mod policies;
+pub mod services;
 pub mod table;
 pub mod units;
 

@@ -3,7 +3,7 @@
 use weft_proto::v1::{self, Encapsulation, State, next_hop, object::Spec, port::Device, tunnel_target};
 
 use super::{
-    policies,
+    policies, services,
     table::{Column, Table},
 };
 use crate::kind::KindInfo;
@@ -21,8 +21,8 @@ pub struct PortRow {
     pub drops: String,
 }
 
-/// A table of objects of one kind (not ports, policies, floating IPs and pools, which carry counters: see [`ports`],
-/// [`policies`](super::policies) and [`nat`](super::nat)).
+/// A table of objects of one kind (not ports, policies, floating IPs, pools and services, which carry counters: see
+/// [`ports`], [`policies`](super::policies), [`nat`](super::nat) and [`services`](super::services)).
 pub fn table(info: &KindInfo, objects: &[v1::Object]) -> Table {
     use Column::{Number, Text};
     let columns: &[Column] = match info.kind {
@@ -38,6 +38,7 @@ pub fn table(info: &KindInfo, objects: &[v1::Object]) -> Table {
         | v1::Kind::Policy
         | v1::Kind::FloatingIp
         | v1::Kind::NatPool
+        | v1::Kind::Service
         | v1::Kind::Unspecified => &[],
     };
     let mut table = Table::new(
@@ -255,6 +256,15 @@ fn cells(object: &v1::Object) -> Vec<String> {
             pool.addresses.join(", "),
             format!("for {} of {}", pool.sources.join(", "), pool.inside_vrf),
         ],
+        Some(Spec::Service(service)) => vec![
+            service.vrf.clone(),
+            service.address.clone(),
+            services::ports(service),
+            match service.backends.len() {
+                1 => "1 backend".to_owned(),
+                backends => format!("{backends} backends"),
+            },
+        ],
         Some(Spec::AddressGroup(group)) => vec![group.members.len().to_string(), first_of(&group.members)],
         Some(Spec::Port(_)) | None => Vec::new(),
     }
@@ -293,6 +303,7 @@ pub fn vrf_of(object: &v1::Object) -> Option<&str> {
         Spec::Route(route) => Some(&route.vrf),
         Spec::FloatingIp(floating) => Some(&floating.vrf),
         Spec::NatPool(pool) => Some(&pool.vrf),
+        Spec::Service(service) => Some(&service.vrf),
         Spec::Vni(v1::Vni { target, .. }) | Spec::Label(v1::Label { target, .. }) => {
             match target.as_ref()?.to.as_ref()? {
                 tunnel_target::To::Vrf(vrf) => Some(vrf),

@@ -34,6 +34,7 @@ pub struct Answers {
     pub policies: Vec<v1::PolicyStats>,
     pub floating_ips: Vec<v1::FloatingIpStats>,
     pub nat_pools: Vec<v1::NatPoolStats>,
+    pub services: Vec<v1::ServiceStats>,
     pub flows: Vec<Vec<v1::Flow>>,
     pub events: Vec<v1::WatchEvent>,
     /// None: every object is created and active.
@@ -267,6 +268,7 @@ impl Weft for MadeUpWeftd {
             Ok(v1::GetNatStatsResponse {
                 floating_ips: answers.floating_ips.clone(),
                 nat_pools: answers.nat_pools.clone(),
+                services: answers.services.clone(),
             })
         })
         .await

@@ -420,6 +420,47 @@ pub fn example_stats(later: u64) -> v1::GetStatsResponse {
     }
 }
 
+/// A service with a backend here, one elsewhere that drains and one whose port is missing.
+pub fn service() -> (v1::Object, v1::ServiceStats) {
+    let backend = |address: &str, weight: Option<u32>, state: v1::BackendState, port: &str| v1::Backend {
+        address: address.to_owned(),
+        weight,
+        state: state.into(),
+        port: port.to_owned(),
+    };
+    let spec = v1::Service {
+        vrf: "red".to_owned(),
+        address: "10.0.0.80".to_owned(),
+        ports: vec![
+            v1::ServicePort {
+                protocol: "tcp".to_owned(),
+                port: 80,
+                target_port: 8080,
+            },
+            v1::ServicePort {
+                protocol: "udp".to_owned(),
+                ..Default::default()
+            },
+        ],
+        backends: vec![
+            backend("10.0.0.7", Some(2), v1::BackendState::Up, "vm-7"),
+            backend("10.0.0.130", None, v1::BackendState::Draining, ""),
+            backend("10.0.0.8", None, v1::BackendState::Unspecified, "vm-8"),
+        ],
+        ..Default::default()
+    };
+    let stats = |address: &str, sessions, opened| v1::BackendStats {
+        address: address.to_owned(),
+        sessions,
+        opened,
+    };
+    let stats = v1::ServiceStats {
+        name: "web".to_owned(),
+        backends: vec![stats("10.0.0.7", 41, 1_234), stats("10.0.0.130", 1, 600)],
+    };
+    (object("web", Spec::Service(spec)), stats)
+}
+
 /// The whole example.
 pub fn example() -> Answers {
     let state = |name: &str, link_up: bool, device: &str| v1::PortState {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     change::{Change, NextHopSpec, PortSpec, TunnelTarget, VrfSpec},
     port::OpenContext,
-    snapshot::{FloatingIp, HopId, Policy, Pool, Route},
+    snapshot::{FloatingIp, HopId, Policy, Pool, Route, Service},
 };
 
 /// How to take back one step.
@@ -28,6 +28,7 @@ enum Undo {
     Policy(PolicyId, Option<Arc<Policy>>),
     FloatingIp(NatId, Option<Arc<FloatingIp>>),
     Pool(NatId, Option<Arc<Pool>>),
+    Service(NatId, Option<Arc<Service>>),
     AddressGroup(AddressGroupId, Option<Arc<AddressGroup>>),
 }
 
@@ -147,6 +148,8 @@ impl State {
             Change::SetFloatingIp(id, spec) => Ok(Undo::FloatingIp(id, self.set_floating_ip(id, spec)?)),
             Change::SetPool(id, spec) => Ok(Undo::Pool(id, self.set_pool(id, spec)?)),
             Change::RemovePool(id) => Ok(Undo::Pool(id, self.remove_pool(id)?)),
+            Change::SetService(id, spec) => Ok(Undo::Service(id, self.set_service(id, spec)?)),
+            Change::RemoveService(id) => Ok(Undo::Service(id, self.remove_service(id)?)),
             Change::RemoveFloatingIp(id) => Ok(Undo::FloatingIp(id, self.remove_floating_ip(id)?)),
             Change::SetAddressGroup(id, group) => {
                 Ok(Undo::AddressGroup(id, self.set_address_group(id, group)?))
@@ -168,6 +171,7 @@ impl State {
             Undo::Policy(id, previous) => drop(self.put_policy(id, previous)),
             // Its route was there before.
             Undo::Pool(id, previous) => drop(self.put_pool(id, previous)),
+            Undo::Service(id, previous) => drop(self.restore_service(id, previous)),
             Undo::FloatingIp(id, previous) => drop(self.put_floating_ip(id, previous)),
             Undo::AddressGroup(id, previous) => drop(self.put_address_group(id, previous)),
         }

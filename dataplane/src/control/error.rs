@@ -109,12 +109,22 @@ pub enum Reason {
     FloatingRoute(VrfId, IpNet),
     #[error("pool {0} does not exist")]
     UnknownPool(NatId),
-    #[error("{0} belongs to pool {1}; it can't be a floating IP")]
+    #[error("{0} belongs to pool {1}; it can't be a floating IP or virtual IP")]
     FloatingInPool(IpAddr, NatId),
-    #[error("{1} in VRF {0} is that of floating IP or pool {2}; it can't have another route")]
-    RouteFloating(VrfId, IpNet, NatId),
-    #[error("floating IP {0} and inside address {1} are of different families")]
+    #[error("{1} in VRF {0} is that of a floating IP, pool or virtual IP; it can't have another route")]
+    RouteFloating(VrfId, IpNet),
+    #[error("{0} and the address behind it, {1}, are of different families")]
     FloatingFamilies(IpAddr, IpAddr),
+    #[error("service {0} does not exist")]
+    UnknownService(NatId),
+    #[error("service {0}: the underlay has no services; name a tenant's VRF")]
+    ServiceOfUnderlay(NatId),
+    #[error("service {0} has no port")]
+    ServiceWithoutPort(NatId),
+    #[error("service {0} has {1} backends, the most is {most}", most = weft_table::maglev::Maglev::BACKENDS)]
+    ServiceBackends(NatId, usize),
+    #[error("service {0}: service {1} has one of its ports at the same address")]
+    ServicePort(NatId, NatId),
     #[error("address group {0} does not exist")]
     UnknownAddressGroup(AddressGroupId),
     #[error("address group number {0} is beyond the most")]

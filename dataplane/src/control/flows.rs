@@ -236,7 +236,7 @@ impl Control {
             Some(Hop::Table(NextHop::Group(_) | NextHop::Vrf(_) | NextHop::Gateway(_))) => {
                 "re-decided next".to_owned()
             }
-            Some(Hop::FloatingIp(_) | Hop::Pool(_)) | None => "gone".to_owned(),
+            Some(Hop::FloatingIp(_) | Hop::Pool(_) | Hop::VirtualIp(_)) | None => "gone".to_owned(),
         }
     }
 

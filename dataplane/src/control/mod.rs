@@ -13,6 +13,7 @@ mod nat;
 mod neighbours;
 mod policies;
 mod ports;
+mod services;
 mod state;
 mod thread;
 mod underlay;

@@ -17,8 +17,8 @@ use crate::{
     snapshot::{FloatingIp, HopId, HopKind, NextHop, Pool, PortNat},
 };
 
-/// Floating IPs are numbered below this.
-const NATS: u32 = 1 << 20;
+/// Floating IPs, pools and services are numbered below this.
+pub const NATS: u32 = 1 << 20;
 
 impl State {
     /// Adds or replaces a floating IP; the previous one.
@@ -45,14 +45,8 @@ impl State {
         if route.is_some_and(|route| route.next_hop != HopId::floating_ip(id)) {
             return Err(ChangeError::FloatingRoute(spec.vrf, prefix));
         }
-        let in_pool = |pool: &&Arc<Pool>| {
-            let prefixes = &pool.spec.addresses;
-            pool.spec.vrf == spec.vrf
-                && prefixes
-                    .iter()
-                    .any(|pool| IpNet::V4(*pool).contains(&spec.address))
-        };
-        if let Some(pool) = self.draft.pools.iter().find(in_pool) {
+        let mut pools = self.draft.pools.iter();
+        if let Some(pool) = pools.find(|pool| pool.spec.holds(spec.vrf, spec.address)) {
             return Err(ChangeError::FloatingInPool(spec.address, pool.id));
         }
         let known = self.draft.floating_ip(id).map(|known| Arc::clone(&known.opened));
@@ -110,17 +104,13 @@ impl State {
             if route.is_some_and(|route| route.next_hop != HopId::pool(id)) {
                 return Err(ChangeError::FloatingRoute(spec.vrf, IpNet::V4(*prefix)));
             }
-            let floating = self
-                .draft
-                .floating_ips
-                .iter()
-                .filter_map(|(_, floating)| floating.as_deref());
-            let inside = |floating: &&FloatingIp| {
-                floating.spec.vrf == spec.vrf && IpNet::V4(*prefix).contains(&floating.spec.address)
-            };
-            if let Some(floating) = { floating }.find(inside) {
-                return Err(ChangeError::FloatingInPool(floating.spec.address, id));
-            }
+        }
+        let floating = self.draft.floating_ips.iter();
+        let floating = floating.filter_map(|(_, floating)| floating.as_deref());
+        let others = floating.map(|floating| (floating.spec.vrf, floating.spec.address));
+        let others = others.chain(self.draft.virtual_ip_index.keys().copied());
+        if let Some((_, address)) = { others }.find(|(vrf, address)| spec.holds(*vrf, *address)) {
+            return Err(ChangeError::FloatingInPool(address, id));
         }
         let pool = Pool::new(id, spec, self.draft.pool(id));
         self.put_pool(id, Some(Arc::new(pool)))
@@ -165,18 +155,19 @@ impl State {
         let mut pools: Vec<_> = others.chain(pool).collect();
         pools.sort_by_key(|pool| pool.id);
         self.draft.pools = Arc::new(pools);
+        self.pool_of_services_changed(id);
         Ok(previous)
     }
 
-    /// Routes are not to take a floating IP's place.
+    /// Routes are not to take the place of a floating IP, pool or virtual IP.
     pub fn check_not_floating(&self, vrf: VrfId, prefix: IpNet) -> Result<(), ChangeError> {
         let route = self.vrfs.get(&vrf).and_then(|entry| entry.get(prefix));
         match route
             .and_then(|route| self.draft.route(route))
             .map(|route| route.next_hop.kind())
         {
-            Some(HopKind::FloatingIp(id) | HopKind::Pool(id)) => {
-                Err(ChangeError::RouteFloating(vrf, prefix, id))
+            Some(HopKind::FloatingIp(_) | HopKind::Pool(_) | HopKind::VirtualIp(_)) => {
+                Err(ChangeError::RouteFloating(vrf, prefix))
             }
             _ => Ok(()),
         }

@@ -44,6 +44,7 @@ pub struct State {
     /// What sessions compare their decisions with.
     pub changed: Arc<Changed>,
     pub route_ids: Numbers,
+    pub virtual_ip_ids: Numbers,
     pub touched: Touched,
     pub incarnations: u32,
     pub next_endpoint: u32,
@@ -209,6 +210,7 @@ impl State {
             address_groups: HashMap::new(),
             changed,
             route_ids: Numbers::default(),
+            virtual_ip_ids: Numbers::default(),
             touched: Touched::default(),
             incarnations: 0,
             next_endpoint: 0,

@@ -24,12 +24,15 @@ use weft_table::{
 use super::{Applied, ChangeError, MAX_WORKERS, Refused, StartError, neighbours::Request, state::State};
 use crate::{
     Config,
-    change::Change,
+    change::{BackendSpec, Change},
     dpdk::{Eal, EalConfig, Mempool, clock, lcore::Running},
     port::OpenContext,
     shared::{Changed, PUNT_RING, Punt, Shared, WorkerShared},
-    snapshot::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, Pool, Snapshot},
-    view::{FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, Statistics},
+    snapshot::{Backend, CLOSED, FROM_INSIDE, FROM_OUTSIDE, FloatingIp, OPENED, Pool, Service, Snapshot},
+    view::{
+        BackendStatistics, FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState,
+        ServiceStatistics, Statistics,
+    },
     worker::Worker,
 };
 
@@ -53,6 +56,7 @@ enum Command {
     PolicyHits(Sender<Vec<(PolicyId, Vec<u64>)>>),
     FloatingIps(Sender<Vec<FloatingIpStatistics>>),
     Pools(Sender<Vec<PoolStatistics>>),
+    Services(Sender<Vec<ServiceStatistics>>),
     Stop,
 }
 
@@ -101,6 +105,11 @@ impl Handle {
     /// How full the pools are.
     pub fn pools(&self) -> Vec<PoolStatistics> {
         self.ask(Command::Pools).unwrap_or_default()
+    }
+
+    /// How many sessions the services' backends have.
+    pub fn services(&self) -> Vec<ServiceStatistics> {
+        self.ask(Command::Services).unwrap_or_default()
     }
 
     /// None: the control thread is gone.
@@ -232,6 +241,7 @@ impl Control {
                 Ok(Command::PolicyHits(reply)) => _ = reply.send(self.policy_hits()),
                 Ok(Command::FloatingIps(reply)) => _ = reply.send(self.floating_ips()),
                 Ok(Command::Pools(reply)) => _ = reply.send(self.pools()),
+                Ok(Command::Services(reply)) => _ = reply.send(self.services()),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -417,6 +427,30 @@ impl Control {
             sessions: pool.blocks.sessions(),
         };
         self.state.draft.pools.iter().map(statistics).collect()
+    }
+
+    fn services(&self) -> Vec<ServiceStatistics> {
+        let backend = |(backend, spec): (&Backend, &BackendSpec)| {
+            let opened = backend.sessions.get(OPENED as usize);
+            BackendStatistics {
+                address: spec.address,
+                opened,
+                sessions: opened.saturating_sub(backend.sessions.get(CLOSED as usize)),
+            }
+        };
+        let statistics = |service: &Service| ServiceStatistics {
+            id: service.id,
+            backends: service
+                .backends
+                .iter()
+                .zip(&service.spec.backends)
+                .map(backend)
+                .collect(),
+        };
+        let all = self.state.draft.services.iter();
+        all.filter_map(|(_, service)| service.as_deref())
+            .map(statistics)
+            .collect()
     }
 
     /// Workers first, then ports, then DPDK: what is used outlives who uses it.

@@ -170,7 +170,9 @@ impl State {
         match hop.kind() {
             HopKind::Neighbour(index) => vec![index],
             HopKind::Port(uplink) => vec![self.neighbours.want(uplink, destination, &mut self.draft)],
-            HopKind::Receive | HopKind::FloatingIp(_) | HopKind::Pool(_) => Vec::new(),
+            HopKind::Receive | HopKind::FloatingIp(_) | HopKind::Pool(_) | HopKind::VirtualIp(_) => {
+                Vec::new()
+            }
             HopKind::Table(id) => self.neighbours_behind_entry(id),
         }
     }

@@ -151,7 +151,9 @@ fn way<'a>(context: &Context<'a>, packet: &Packet) -> Way<'a> {
         }),
         Some(Hop::Receive) => Way::Receive,
         Some(Hop::Table(NextHop::Discard)) => Way::Ends(Reason::Discarded),
-        Some(Hop::Table(_) | Hop::FloatingIp(_) | Hop::Pool(_)) | None => Way::Ends(Reason::PortDown),
+        Some(Hop::Table(_) | Hop::FloatingIp(_) | Hop::Pool(_) | Hop::VirtualIp(_)) | None => {
+            Way::Ends(Reason::PortDown)
+        }
     }
 }
 

@@ -4,11 +4,12 @@
 //! and in packet mode for every packet. Routes are looked up in bulk.
 //!
 //! A floating IP on the way translates, see [`nat`]: its route ends at its port, and a route that leads into its VRF makes
-//! it the source of what its port sends there.
+//! it the source of what its port sends there. A virtual IP leads to a backend, see [`service`].
 //!
 //! Drops: no-route, discarded, leak-loop, empty-group, neighbour-unresolved, no-underlay-route, port-down,
-//! redecision-budget, new-flow-budget (see [`budget`]).
+//! redecision-budget, new-flow-budget (see [`budget`]), no-backend and service-port (see [`service`]).
 
+use weft_packet::refusal::Because;
 use weft_table::{
     NatId, PortId, RouteId, VrfId,
     fib::NO_ROUTE,
@@ -21,13 +22,15 @@ use super::{
     burst::{Burst, direct_ingress_port, ingress_port},
     family::Family,
     flow,
+    local::refuse::refuse,
     nat::{self, Start, Translators},
+    service::{self, Sought},
 };
 use crate::{
     dpdk::BURST,
     drops::Reason,
     shared::Punt,
-    snapshot::{Hop, HopId, NextHop, Role, Snapshot, Vrf},
+    snapshot::{Hop, HopId, NextHop, Role, Snapshot, VirtualIp, Vrf},
 };
 
 /// VRFs that a packet may be led through.
@@ -62,7 +65,9 @@ pub struct Question<A> {
     pub current: Option<HopId>,
     /// Who opens a session.
     pub opener: Option<Opener<A>>,
-    /// Whom answers to a pool's address are for: VRF, address and port of who opened their session.
+    /// What it asks of a virtual IP. None: nothing but whose it is.
+    pub sought: Option<Sought<A>>,
+    /// Whom answers to the address of a pool or virtual IP are for: VRF, address and port of who opened their session.
     pub answers: Option<(VrfId, A, u16)>,
 }
 
@@ -86,6 +91,7 @@ impl<A> Question<A> {
             hash,
             current: None,
             opener: None,
+            sought: None,
             answers: None,
         }
     }
@@ -218,7 +224,12 @@ pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>, undecide
                 decision,
                 kept,
             }),
-            Err(reason) => burst.drop(index, reason, context.counters),
+            Err(reason) => {
+                if let (Reason::NoBackend | Reason::ServicePort, Some(mbuf)) = (reason, &burst.mbufs[index]) {
+                    refuse(context, mbuf, &burst.packets[index], Because::NobodyListens);
+                }
+                burst.drop(index, reason, context.counters);
+            }
         }
     }
     candidates
@@ -266,12 +277,13 @@ fn one<F: Family>(
     let mut question = Question {
         current: session.and_then(|session| flow::hop_of(session.action())),
         opener: start.opens.then(opener),
+        sought: Some(Sought::new::<F>(context, &key, found)),
         answers: nat::answered::<F>(context, found),
         ..Question::new(start.vrf, F::destination(&key), packet.hash)
     };
-    let mut decision = ways.decide::<F>(context, &question, route);
+    let decision = ways.decide::<F>(context, &question, route);
+    let mut decision = decision.and_then(|decision| decision.answering(&start));
     if let Ok(decision) = &mut decision {
-        decision.translate_source(start.source);
         nat::keep::<F>(context, &key, found, decision);
     }
     let translates = |decision: &Decision| decision.hop.is_translated();
@@ -295,6 +307,7 @@ fn one<F: Family>(
     }
     question = Question {
         opener: Some(opener()),
+        sought: Some(Sought::new::<F>(context, &key, DirectionIndex::NONE)),
         ..Question::new(F::vrf(&key), F::destination(&key), packet.hash)
     };
     let route = context
@@ -378,6 +391,24 @@ pub fn decide<F: Family>(
     decide_from::<F>(context, &Question::new(vrf, destination, hash), route)
 }
 
+/// As [`decide`], for the packets of a session.
+pub fn decide_again<F: Family>(
+    context: &Context<'_>,
+    key: &F::Key,
+    found: DirectionIndex,
+    hash: u32,
+) -> Result<Decision, Reason> {
+    let question = Question {
+        sought: Some(Sought::new::<F>(context, key, found)),
+        ..Question::new(F::vrf(key), F::destination(key), hash)
+    };
+    let route = context
+        .snapshot
+        .vrf(question.vrf)
+        .map_or(NO_ROUTE, |table| route_in::<F>(table, question.destination));
+    decide_from::<F>(context, &question, route)
+}
+
 fn route_in<F: Family>(vrf: &Vrf, destination: F::Address) -> RouteId {
     F::fib(vrf).lookup(destination).unwrap_or(NO_ROUTE)
 }
@@ -429,11 +460,12 @@ pub fn decide_from<F: Family>(
     let (mut vrf, mut destination) = (question.vrf, question.destination);
     let mut routes = [NO_OBJECT; 1 + FURTHER];
     let mut by = Translators::default();
-    for depth in 0..=LEAKS {
+    let mut is_served = false;
+    for _ in 0..=LEAKS {
         if route == NO_ROUTE {
             return Err(Reason::NoRoute);
         }
-        routes[depth] = route.0;
+        depend(&mut routes, route.0)?;
         let mut hop = snapshot.route(route).ok_or(Reason::NoRoute)?.next_hop;
         if let Some(Hop::Table(NextHop::Group(group))) = snapshot.hop(hop) {
             let stays = question.current.filter(|current| match current.kind() {
@@ -459,6 +491,10 @@ pub fn decide_from<F: Family>(
                     by,
                 });
             }
+            // What stands for others itself serves nobody.
+            Way::Translated(..) | Way::Pooled(_) | Way::Served(_) if is_served => {
+                return Err(Reason::NoBackend);
+            }
             Way::Translated(port, id) => {
                 by.destination = Some(id);
                 return Ok(Decision {
@@ -472,8 +508,35 @@ pub fn decide_from<F: Family>(
             Way::Pooled(id) => {
                 let (inside_vrf, address, port) = question.answers.ok_or(Reason::NatNoSession)?;
                 by.destination = Some(id);
-                by.inside = nat::place_of(F::address(address), port);
+                by.inside = Some((F::address(address), port));
                 (vrf, destination) = (inside_vrf, address);
+                route = snapshot
+                    .vrf(vrf)
+                    .map_or(NO_ROUTE, |table| route_in::<F>(table, destination));
+            }
+            Way::Served(virtual_ip) => {
+                match (question.answers, question.sought.filter(Sought::is_served)) {
+                    // From a backend that reached itself: back to it.
+                    (Some((inside_vrf, address, port)), _) => {
+                        by.inside = Some((F::address(address), port));
+                        (vrf, destination) = (inside_vrf, address);
+                    }
+                    (None, Some(sought)) => {
+                        let (backend, object) = service::choose::<F>(context, virtual_ip, &sought, &mut by)?;
+                        depend(&mut routes, object)?;
+                        (vrf, destination) = (virtual_ip.vrf, backend);
+                    }
+                    (None, None) => {
+                        return Ok(Decision {
+                            hop: HopId::RECEIVE,
+                            vrf,
+                            routes,
+                            egress: None,
+                            by: Translators::default(),
+                        });
+                    }
+                }
+                is_served = true;
                 route = snapshot
                     .vrf(vrf)
                     .map_or(NO_ROUTE, |table| route_in::<F>(table, destination));
@@ -493,22 +556,32 @@ pub fn decide_from<F: Family>(
     Err(Reason::LeakLoop)
 }
 
-enum Way {
+/// A decision depends on this besides. What it can depend on is limited.
+fn depend(routes: &mut [u32; 1 + FURTHER], object: u32) -> Result<(), Reason> {
+    let mut places = routes.iter_mut();
+    let place = places.find(|place| **place == NO_OBJECT);
+    *place.ok_or(Reason::LeakLoop)? = object;
+    Ok(())
+}
+
+enum Way<'a> {
     /// At a port of this host, or elsewhere.
     Ends(HopId, Option<PortId>),
     /// At the port that has this floating IP.
     Translated(PortId, NatId),
     /// Back to who opened a session from this pool.
     Pooled(NatId),
+    /// At a backend of this one.
+    Served(&'a VirtualIp),
     LeadsTo(VrfId),
 }
 
-fn terminal<F: Family>(
-    context: &Context<'_>,
-    snapshot: &Snapshot,
+fn terminal<'a, F: Family>(
+    context: &Context<'a>,
+    snapshot: &'a Snapshot,
     hop: HopId,
     destination: F::Address,
-) -> Result<Way, Reason> {
+) -> Result<Way<'a>, Reason> {
     match snapshot.hop(hop).ok_or(Reason::PortDown)? {
         Hop::Receive | Hop::Neighbour(_) => Ok(Way::Ends(hop, None)),
         Hop::Port(port) => match port.role {
@@ -530,6 +603,7 @@ fn terminal<F: Family>(
         },
         Hop::FloatingIp(floating) => Ok(Way::Translated(floating.spec.port, floating.id)),
         Hop::Pool(pool) => Ok(Way::Pooled(pool.id)),
+        Hop::VirtualIp(virtual_ip) => Ok(Way::Served(virtual_ip)),
         Hop::Table(entry) => match entry {
             NextHop::Port { port, .. } => Ok(Way::Ends(hop, Some(*port))),
             NextHop::Tunnel { .. } => Ok(Way::Ends(hop, None)),
@@ -560,12 +634,17 @@ impl Decision {
         },
     };
 
-    /// What translates the source besides what was found on the way.
-    pub fn translate_source(&mut self, by: Option<NatId>) {
-        if by.is_some() {
-            self.by.source = by;
+    /// The same for answers that begin their way here: they come from what their session was opened to.
+    pub fn answering(mut self, start: &Start) -> Result<Decision, Reason> {
+        if start.source.is_some() {
+            self.by.source = start.source;
+            self.by.mapping = start.mapping;
             self.hop = self.hop.translated(true);
         }
+        if start.object != NO_OBJECT {
+            depend(&mut self.routes, start.object)?;
+        }
+        Ok(self)
     }
 
     /// The routes behind the first.

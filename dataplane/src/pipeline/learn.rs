@@ -123,10 +123,11 @@ fn insert<F: Family>(
         let by = candidates[usize::from(opened.candidate)].decision.by;
         let leaving = nat::translated::<F>(context.snapshot, key, by);
         *answers = leaving.reversed(opened.reverse_vrf);
-        *start = Some(Start::answering(
+        *start = Some(Start::answering::<F>(
             context.snapshot,
             opened.reverse_vrf,
             by.destination,
+            key,
         ));
     }
     let wanted = starts.iter().zip(&answers);
@@ -149,10 +150,8 @@ fn insert<F: Family>(
             answers: Some((F::vrf(&key), F::source(&key), F::ports(&key).source_port)),
             ..Question::new(start.vrf, F::destination(&reverse_key), packet.hash)
         };
-        let mut back = ways.decide::<F>(context, &question, route);
-        if let Ok(back) = &mut back {
-            back.translate_source(start.source);
-        }
+        let back = ways.decide::<F>(context, &question, route);
+        let back = back.and_then(|back| back.answering(&start));
         let reverse = match back {
             Ok(back) if back.by.any() == decision.by.any() => entry(context, &back, opened.reverse_ingress),
             _ => table::Decision::new(UNDECIDED, opened.reverse_ingress, NO_OBJECT, forward.stamp),
@@ -180,7 +179,8 @@ fn insert<F: Family>(
             *result = again::<F>(context, new);
         }
         for _ in 0..RETRIES {
-            if decision.by.mapping.is_none() || *result != Err(InsertError::Conflict) {
+            let pool = decision.by.source.and_then(|id| context.snapshot.pool(id));
+            if pool.is_none() || *result != Err(InsertError::Conflict) {
                 break;
             }
             *result = elsewhere::<F>(context, new, *decision);
@@ -200,7 +200,7 @@ fn insert<F: Family>(
                 {
                     nat::count(context, by);
                     let [opens, answers] = F::table(context.shared).keys(session.session());
-                    nat::opened::<F>(context.snapshot, &opens, &answers);
+                    nat::opened::<F>(context.snapshot, context.worker, &opens, &answers);
                 }
             }
             Err(InsertError::Conflict) => {

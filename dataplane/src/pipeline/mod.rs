@@ -1,9 +1,9 @@
 //! The way of a packet. One burst of one receive queue walks it from top to bottom, run to completion:
 //!
 //! ```text
-//! rx ─ classify ─ flow ──hit──────────────────── apply (nat) ─ encap ─ transmit
-//!         │         ├─miss─ forward (nat) ─ policy ─ learn ┤
-//!         │         └─ without sessions: packet_mode ──────┘
+//! rx ─ classify ─ flow ──hit───────────────────────────── apply (nat) ─ encap ─ transmit
+//!         │         ├─miss─ forward (nat, service) ─ policy ─ learn ┤
+//!         │         └─ without sessions: packet_mode ───────────────┘
 //!         └─ to us: local (arp, nd, echo, host)
 //! ```
 //!
@@ -28,6 +28,7 @@ mod packet_mode;
 mod plain;
 pub mod policy;
 pub mod related;
+pub mod service;
 pub mod transmit;
 
 use weft_table::flow::{Key4, Key6};

@@ -1,5 +1,6 @@
 //! Translate addresses: a floating IP stands for an address behind a port, in the VRF where others reach it; a pool stands
-//! for all sources of another VRF, with a port of its own for each session.
+//! for all sources of another VRF, with a port of its own for each session; a virtual IP for the backends of its services,
+//! see [`service`](super::service).
 //!
 //! What comes to a floating IP goes to its port, and its destination becomes the inside address: the floating IP is a
 //! route of its VRF. What its port sends comes from the floating IP when routes lead it into that VRF. Both are found by
@@ -28,6 +29,7 @@ use weft_table::{
     NatId, PortId, VrfId,
     flow::{Decided, DirectionIndex, Key, Removed, SessionIndex},
     nat::{Holder, Place},
+    stamps::NO_OBJECT,
 };
 
 use super::{
@@ -36,13 +38,17 @@ use super::{
     family::{Family, V4, V6},
     flow,
     forward::Decision,
-    learn,
+    learn, service,
 };
 use crate::{
+    change::PoolSpec,
     dpdk::Mbuf,
     drops::Reason,
     snapshot::{FROM_INSIDE, FROM_OUTSIDE, FloatingIp, Pool, Snapshot},
 };
+
+/// An address and port of either family.
+pub type End = (IpAddr, u16);
 
 /// What translates a packet's source and destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,17 +57,17 @@ pub struct Translators {
     pub source: Option<NatId>,
     /// Its destination is this one's address and becomes the inside one.
     pub destination: Option<NatId>,
-    /// The source's address and port, if that is a pool.
-    pub mapping: Option<Place>,
-    /// The destination's inside address and port, if that is a pool.
-    pub inside: Option<Place>,
+    /// The source's address and port, if that is a pool or service.
+    pub mapping: Option<End>,
+    /// The destination's inside address and port, if that is a pool or service.
+    pub inside: Option<End>,
 }
 
 impl Translators {
     /// Whether anything does.
     #[inline(always)]
     pub fn any(&self) -> bool {
-        self.source.is_some() || self.destination.is_some()
+        self.source.is_some() || self.destination.is_some() || self.inside.is_some()
     }
 }
 
@@ -72,6 +78,10 @@ pub struct Start {
     pub vrf: VrfId,
     /// Answers: what translates their source, since the session says so.
     pub source: Option<NatId>,
+    /// Answers from a service: the address and port that they come from.
+    pub mapping: Option<End>,
+    /// What answers from a service depend on besides routes.
+    pub object: u32,
     /// It opens a session, so that what translates its source is found on its way.
     pub opens: bool,
 }
@@ -82,17 +92,36 @@ impl Start {
         Start {
             vrf,
             source: None,
+            mapping: None,
+            object: NO_OBJECT,
             opens: true,
         }
     }
 
-    /// The answers to a session: those to a floating IP are routed where that is.
-    pub fn answering(snapshot: &Snapshot, vrf: VrfId, destination: Option<NatId>) -> Self {
-        let floating = destination.and_then(|id| snapshot.floating_ip(id));
+    /// The answers to a session that `opens` opens: those from a floating IP or service are routed where that is.
+    pub fn answering<F: Family>(
+        snapshot: &Snapshot,
+        vrf: VrfId,
+        destination: Option<NatId>,
+        opens: &F::Key,
+    ) -> Self {
+        if let Some(service) = destination.and_then(|id| snapshot.service(id)) {
+            return service::start::<F>(service, opens);
+        }
+        match destination.and_then(|id| snapshot.floating_ip(id)) {
+            Some(floating) => Start::from_floating(floating),
+            None => Start {
+                opens: false,
+                ..Start::opening(vrf)
+            },
+        }
+    }
+
+    fn from_floating(floating: &FloatingIp) -> Self {
         Start {
-            vrf: floating.map_or(vrf, |floating| floating.spec.vrf),
-            source: floating.map(|floating| floating.id),
+            source: Some(floating.id),
             opens: false,
+            ..Start::opening(floating.spec.vrf)
         }
     }
 }
@@ -110,8 +139,11 @@ pub fn start<F: Family>(
         return Some(Start::opening(F::vrf(key)));
     }
     // As the initiator knows who answers.
-    let known = F::destination(&F::table(context.shared).direction(found.peer()).key());
-    let (inside, known) = (F::address(F::source(key)), F::address(known));
+    let opens = F::table(context.shared).direction(found.peer()).key();
+    if let Some(start) = service::answering::<F>(context.snapshot, &opens, key) {
+        return start;
+    }
+    let (inside, known) = (F::address(F::source(key)), F::address(F::destination(&opens)));
     if inside == known {
         return Some(Start {
             opens: false,
@@ -119,12 +151,7 @@ pub fn start<F: Family>(
         });
     }
     let nat = context.snapshot.nat_of(ingress_port(ingress)?)?;
-    let floating = nat.between(inside, known)?;
-    Some(Start {
-        vrf: floating.spec.vrf,
-        source: Some(floating.id),
-        opens: false,
-    })
+    nat.between(inside, known).map(Start::from_floating)
 }
 
 /// What translates the source of a packet from this port when it is led into a VRF.
@@ -147,11 +174,15 @@ pub fn of_source(
 }
 
 /// An address and port of a pool; None: not of its family.
-pub fn place_of(address: IpAddr, port: u16) -> Option<Place> {
+fn place_of(address: IpAddr, port: u16) -> Option<Place> {
     match address {
         IpAddr::V4(address) => Some((address.to_bits(), port)),
         IpAddr::V6(_) => None,
     }
+}
+
+fn end_of((address, port): Place) -> End {
+    (IpAddr::V4(address.into()), port)
 }
 
 /// Who opened the session that a packet answers; None: it answers none.
@@ -169,8 +200,9 @@ pub fn keep<F: Family>(context: &Context<'_>, key: &F::Key, found: DirectionInde
     if let (Some(pool), true) = (pool, found.is_some()) {
         let leaving = leaving::<F>(context, key, found, Translators::default());
         let (inside, _) = place_of(F::address(F::source(key)), 0).unwrap_or_default();
-        let place = place_of(F::address(F::source(&leaving)), F::ports(&leaving).source_port);
-        decision.by.mapping = place.filter(|place| pool.has(inside, *place));
+        let (address, port) = (F::address(F::source(&leaving)), F::ports(&leaving).source_port);
+        let place = place_of(address, port).filter(|place| pool.has(inside, *place));
+        decision.by.mapping = place.map(end_of);
     }
 }
 
@@ -187,7 +219,10 @@ pub fn place<F: Family>(
     if !ports.begins_session(key.protocol()) {
         return Err(Reason::NatWithoutSession);
     }
-    if !matches!(key.protocol(), protocol::TCP | protocol::UDP | protocol::ICMP) {
+    if !matches!(
+        key.protocol(),
+        protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMP
+    ) {
         return Err(Reason::Untranslatable);
     }
     let way_back = learn::way_back(context.snapshot, &decision);
@@ -201,7 +236,7 @@ pub fn place<F: Family>(
     let table = F::table(context.shared);
     let is_free = |place: Place| {
         let by = Translators {
-            mapping: Some(place),
+            mapping: Some(end_of(place)),
             ..decision.by
         };
         // The echo's own number looks like that of its answerer, see `l4`.
@@ -215,7 +250,8 @@ pub fn place<F: Family>(
             .is_some_and(|direction| holds(direction.decided()));
         !is_echo && !is_held
     };
-    decision.by.mapping = Some(pool.take(holder, is_free).ok_or(Reason::NatExhausted)?);
+    let place = pool.take(holder, is_free).ok_or(Reason::NatExhausted)?;
+    decision.by.mapping = Some(end_of(place));
     Ok(decision)
 }
 
@@ -232,21 +268,25 @@ fn pooled<'a, F: Family>(
         F::address(F::destination(answers)),
         F::ports(answers).destination_port,
     )?;
+    // Of sessions with a service, which may come from any VRF, answers say where the pool is.
+    let is_here = |pool: &PoolSpec| pool.inside_vrf == F::vrf(opens) || pool.vrf == F::vrf(answers);
     let mut pools = snapshot.pools.iter();
-    let pool =
-        pools.find(|pool| pool.spec.inside_vrf == F::vrf(opens) && pool.blocks.block_of(place).is_some());
+    let pool = pools.find(|pool| is_here(&pool.spec) && pool.blocks.block_of(place).is_some());
     Some((pool?, place))
 }
 
 /// A session with these keys was put in.
-pub fn opened<F: Family>(snapshot: &Snapshot, opens: &F::Key, answers: &F::Key) {
+pub fn opened<F: Family>(snapshot: &Snapshot, worker: u16, opens: &F::Key, answers: &F::Key) {
+    service::opened::<F>(snapshot, worker, opens, answers);
     if let Some((pool, place)) = pooled::<F>(snapshot, opens, answers) {
         pool.blocks.opened(place);
     }
 }
 
 /// A session with these keys was taken out.
-pub fn closed<F: Family>(snapshot: &Snapshot, opens: &F::Key, answers: &F::Key) {
+#[inline]
+pub fn closed<F: Family>(snapshot: &Snapshot, worker: u16, opens: &F::Key, answers: &F::Key) {
+    service::closed::<F>(snapshot, worker, opens, answers);
     if let Some((pool, place)) = pooled::<F>(snapshot, opens, answers) {
         pool.blocks.closed(place);
     }
@@ -258,7 +298,7 @@ pub fn end<F: Family>(context: &mut Context<'_>, session: SessionIndex) -> Remov
     let [opens, answers] = table.keys(session);
     let removed = table.remove(&mut F::learner(context.flows).flows, session);
     if removed == Removed::Done {
-        closed::<F>(context.snapshot, &opens, &answers);
+        closed::<F>(context.snapshot, context.worker, &opens, &answers);
     }
     removed
 }
@@ -291,11 +331,11 @@ pub fn translated<F: Family>(snapshot: &Snapshot, key: &F::Key, by: Translators)
     let mut destination =
         address(by.destination, |floating| floating.spec.inside).unwrap_or(F::destination(key));
     if let Some((address, port)) = by.mapping {
-        source = F::of_ip(IpAddr::V4(address.into())).unwrap_or(source);
+        source = F::of_ip(address).unwrap_or(source);
         ports.source_port = port;
     }
     if let Some((address, port)) = by.inside {
-        destination = F::of_ip(IpAddr::V4(address.into())).unwrap_or(destination);
+        destination = F::of_ip(address).unwrap_or(destination);
         ports.destination_port = port;
     }
     F::key(F::vrf(key), key.protocol(), source, destination, ports)

@@ -226,7 +226,7 @@ fn is_answer<F: Family>(
     // The initiator's packets may go elsewhere since its last one.
     let key = initiator.key();
     let hash = Packet::hash_of(table.hash(&key));
-    let now = forward::decide::<F>(context, F::vrf(&key), F::destination(&key), hash);
+    let now = forward::decide_again::<F>(context, &key, found.peer(), hash);
     now.is_ok_and(|decision| decision.egress == from)
 }
 

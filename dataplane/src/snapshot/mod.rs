@@ -9,6 +9,7 @@ mod next_hop;
 mod policy;
 mod port;
 mod quality;
+mod service;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -30,6 +31,7 @@ pub use next_hop::{Hop, HopId, HopKind, L2Header, Neighbour, NextHop, TunnelPath
 pub use policy::{Hits, Policy};
 pub use port::{Poll, Port, Role, VlanContext};
 pub use quality::{Limit, Quality};
+pub use service::{Backend, CLOSED, Client, OPENED, Service, VirtualIp};
 
 /// See the module.
 #[derive(Clone)]
@@ -57,6 +59,12 @@ pub struct Snapshot {
     pub floating_ips: CowArray<Option<Arc<FloatingIp>>>,
     /// Pools of addresses: few, so that a look through the list is the fastest.
     pub pools: Arc<Vec<Arc<Pool>>>,
+    /// By [`NatId`].
+    pub services: CowArray<Option<Arc<Service>>>,
+    /// Addresses that have services.
+    pub virtual_ips: CowArray<Option<Arc<VirtualIp>>>,
+    /// Index of a virtual IP by its VRF and address.
+    pub virtual_ip_index: Arc<HashMap<(VrfId, IpAddr), u32>>,
     /// By [`PortId`]; None: nothing translates what it sends.
     pub port_nat: CowArray<Option<Arc<PortNat>>>,
     /// By [`AddressGroupId`].
@@ -168,6 +176,9 @@ impl Snapshot {
             policies: CowArray::new(),
             floating_ips: CowArray::new(),
             pools: Arc::default(),
+            services: CowArray::new(),
+            virtual_ips: CowArray::new(),
+            virtual_ip_index: Arc::default(),
             port_nat: CowArray::new(),
             address_groups: CowArray::new(),
             neighbours: CowArray::new(),
@@ -218,6 +229,24 @@ impl Snapshot {
         self.pools.iter().find(|pool| pool.id == id).map(Arc::as_ref)
     }
 
+    /// A service.
+    #[inline]
+    pub fn service(&self, id: NatId) -> Option<&Service> {
+        self.services.get(id.index())?.as_deref()
+    }
+
+    /// A virtual IP.
+    #[inline]
+    pub fn virtual_ip(&self, index: u32) -> Option<&VirtualIp> {
+        self.virtual_ips.get(index as usize)?.as_deref()
+    }
+
+    /// The virtual IP that has an address.
+    #[inline]
+    pub fn virtual_ip_at(&self, vrf: VrfId, address: IpAddr) -> Option<&VirtualIp> {
+        self.virtual_ip(*self.virtual_ip_index.get(&(vrf, address))?)
+    }
+
     /// What translates a port's packets.
     #[inline(always)]
     pub fn nat_of(&self, port: PortId) -> Option<&PortNat> {
@@ -239,6 +268,7 @@ impl Snapshot {
             HopKind::Port(port) => self.port(port).map(Hop::Port),
             HopKind::FloatingIp(id) => self.floating_ip(id).map(Hop::FloatingIp),
             HopKind::Pool(id) => self.pool(id).map(Hop::Pool),
+            HopKind::VirtualIp(index) => self.virtual_ip(index).map(Hop::VirtualIp),
             HopKind::Receive => Some(Hop::Receive),
         }
     }

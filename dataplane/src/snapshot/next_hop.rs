@@ -23,6 +23,8 @@ pub enum HopKind {
     FloatingIp(NatId),
     /// The sources of the sessions that a pool's addresses stand for.
     Pool(NatId),
+    /// The backends of a virtual IP's services.
+    VirtualIp(u32),
     /// The vRouter itself.
     Receive,
 }
@@ -33,10 +35,11 @@ impl HopId {
     const TRANSLATED: u32 = 1 << 29;
     const FLOATING_IP: u32 = 1 << 28;
     const POOL: u32 = 1 << 27;
+    const VIRTUAL_IP: u32 = 1 << 26;
     /// The vRouter itself; in the underlay, the host.
     pub const RECEIVE: HopId = HopId(Self::PORT | 1 << 16);
     /// The control half's numbers lie below.
-    pub const TABLE_SIZE: u32 = Self::POOL;
+    pub const TABLE_SIZE: u32 = Self::VIRTUAL_IP;
 
     /// An entry of the next-hop table.
     pub const fn of(id: NextHopId) -> Self {
@@ -61,6 +64,11 @@ impl HopId {
     /// The sources of a pool's sessions.
     pub const fn pool(id: NatId) -> Self {
         HopId(Self::POOL | id.0)
+    }
+
+    /// The backends of a virtual IP's services, by the index of that.
+    pub const fn virtual_ip(index: u32) -> Self {
+        HopId(Self::VIRTUAL_IP | index)
     }
 
     /// The same hop for packets that are translated on their way to it.
@@ -91,6 +99,8 @@ impl HopId {
             HopKind::FloatingIp(NatId(hop & !Self::FLOATING_IP))
         } else if hop & Self::POOL != 0 {
             HopKind::Pool(NatId(hop & !Self::POOL))
+        } else if hop & Self::VIRTUAL_IP != 0 {
+            HopKind::VirtualIp(hop & !Self::VIRTUAL_IP)
         } else {
             HopKind::Table(NextHopId(hop))
         }
@@ -121,6 +131,8 @@ pub enum Hop<'a> {
     FloatingIp(&'a super::FloatingIp),
     /// The sources of a pool's sessions.
     Pool(&'a super::Pool),
+    /// The backends of a virtual IP's services.
+    VirtualIp(&'a super::VirtualIp),
     /// The vRouter itself.
     Receive,
 }

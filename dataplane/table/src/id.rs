@@ -45,7 +45,7 @@ id! {
     PolicyId(u32)
 }
 id! {
-    /// What translates addresses: a floating IP or a pool.
+    /// What translates addresses: a floating IP, a pool or a service.
     NatId(u32)
 }
 id! {

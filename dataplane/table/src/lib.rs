@@ -2,6 +2,7 @@
 //!
 //! - [`fib`]: routes, one trie a VRF and family.
 //! - [`group`]: next-hop groups.
+//! - [`maglev`]: which backend of a service takes a session; [`affinity`]: which one its client had last.
 //! - [`flow`]: sessions, shared by all workers.
 //! - [`fragments`]: datagrams that pass in fragments.
 //! - [`policy`]: which sessions a port may have.
@@ -13,6 +14,7 @@
 //! No DPDK here, no I/O, no thread: all of it builds and is tested without libdpdk. `unsafe` is for flat memory, the
 //! pointers of `rcu` and `stamps`, and SIMD.
 
+pub mod affinity;
 pub mod bucket;
 pub mod cow;
 pub mod fib;
@@ -20,6 +22,7 @@ pub mod flow;
 pub mod fragments;
 pub mod group;
 pub mod id;
+pub mod maglev;
 pub mod memory;
 pub mod nat;
 pub mod policy;

@@ -86,6 +86,25 @@ pub const AREAS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "Services",
+        &[
+            "TCP, UDP, SCTP, IPv4 and IPv6",
+            "port to target port",
+            "any port",
+            "source IP kept",
+            "remote backends",
+            "weighted consistent hashing",
+            "a backend leaves and other sessions stay",
+            "draining",
+            "client affinity",
+            "local only",
+            "full NAT",
+            "hairpin to oneself",
+            "no backend is refused",
+            "ICMP errors translated inside",
+        ],
+    ),
+    (
         "Neighbours",
         &[
             "ARP proxy",
@@ -149,6 +168,7 @@ pub const AREAS: &[(&str, &[&str])] = &[
             "a prefix with host bits",
             "a VNI over 24 bits",
             "a label in the reserved range",
+            "a service without port",
             "a half-valid batch",
             "a truncated request",
             "a second weftd on the same directory",

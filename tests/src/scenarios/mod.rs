@@ -25,6 +25,8 @@ mod quality;
 mod restart;
 mod routes;
 mod second_opinion;
+mod service_changes;
+mod services;
 mod sessions;
 mod tunnels;
 mod vlans;
@@ -68,6 +70,8 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         nat_changes::SCENARIOS,
         nat_pools::SCENARIOS,
         quality::SCENARIOS,
+        services::SCENARIOS,
+        service_changes::SCENARIOS,
         sessions::SCENARIOS,
         offloads::SCENARIOS,
         hostile_frames::SCENARIOS,

@@ -27,19 +27,23 @@ fn answer(packet: Packet) -> Packet {
 }
 
 /// A reset from whom the refused segment was for.
-fn reset(of: (&str, u16), to: (&str, u16), flags: u8, sequence: u32, acknowledged: u32) -> Packet {
+pub(super) fn reset(of: (&str, u16), to: (&str, u16), flags: u8, sequence: u32, acknowledged: u32) -> Packet {
     let (from, to) = (socket(of.0, of.1), socket(to.0, to.1));
     answer(Packet::reset(&from, &to, flags, sequence, acknowledged))
 }
 
-/// An error from whom the refused packet was for, that quotes so many bytes of it at most.
 fn prohibited(refused: &Packet) -> Packet {
+    error(refused, Packet::prohibited)
+}
+
+/// An error from whom the refused packet was for, that quotes so many bytes of it at most.
+pub(super) fn error(refused: &Packet, says: fn(&str, &str, &[u8]) -> Packet) -> Packet {
     let bytes = refused.bytes();
     let (class, quoted) = match refused.source.is_ipv4() {
         true => (0xc0, 576 - 28),
         false => (0, 1280 - 48),
     };
-    let error = Packet::prohibited(
+    let error = says(
         &refused.destination.to_string(),
         &refused.source.to_string(),
         &bytes[..bytes.len().min(quoted)],

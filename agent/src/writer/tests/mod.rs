@@ -6,6 +6,7 @@ mod nat;
 mod order;
 mod policies;
 mod random;
+mod services;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -175,6 +176,7 @@ pub fn by_value(tables: &Tables) -> impl PartialEq + std::fmt::Debug + use<> {
         .map(|floating| format!("{floating:?}"))
         .collect();
     floating_ips.extend(tables.pools.values().map(|pool| format!("{pool:?}")));
+    floating_ips.extend(tables.services.values().map(|service| format!("{service:?}")));
     floating_ips.sort();
     (
         tables.vrfs.clone(),

@@ -147,6 +147,18 @@ fn an_object() -> impl Strategy<Value = v1::Object> {
         3 => a_policy(),
         3 => (pick(&["m0", "m1"]), pick(VRFS), pick(VRFS), pick(&["10.0.0.16/28", "10.0.0.32/32", "10.0.0.48/28"]))
             .prop_map(|(name, vrf, inside, prefix)| nat_pool(name, vrf, &[prefix], inside, &["10.0.0.0/8"])),
+        4 => (
+            (pick(&["s0", "s1"]), pick(VRFS), pick(&["10.0.0.1", "10.0.0.2", "10.0.0.17"])),
+            proptest::sample::subsequence(vec![0, 80, 443], 1..=2),
+            (any::<bool>(), prop_oneof![Just(""), pick(PORTS)], prop_oneof![3 => Just(""), 1 => pick(&["m0", "m1"])]),
+        )
+            .prop_map(|((name, vrf, address), ports, (local_only, port, source_pool))| {
+                with_service(service(name, vrf, address, &ports, &["10.0.0.3", "10.0.0.4"]), |service| {
+                    service.local_only = local_only;
+                    service.backends[1].port = port.into();
+                    service.source_pool = source_pool.into();
+                })
+            }),
         3 => (pick(&["f0", "f1"]), pick(VRFS), pick(&["10.0.0.1", "10.0.0.2"]), pick(PORTS), pick(&["10.0.0.1", "10.0.0.2"]))
             .prop_map(|(name, vrf, address, port, inside)| floating_ip(name, vrf, address, port, inside)),
         2 => (pick(ADDRESS_GROUPS), proptest::sample::subsequence(vec!["10.0.0.1", "10.0.0.0/8", "fd00::1"], 0..=2))
