@@ -43,6 +43,7 @@ const AIMS: &[(&str, &str, Limited, Limit)] = &[
     ("policy", "change/1000-ports", Value, AtMost(50.0)),
     ("policy", "change-member/1000-ports", Value, AtMost(50.0)),
     ("nat", "snat/added-cycles", Value, AtMost(30.0)),
+    ("nat", "service/added-cycles", Value, AtMost(30.0)),
     ("nat", "setup/1000-rules-snat", Value, AtLeast(1.5e6)),
     ("control", "sync/1m-routes", Value, AtLeast(300_000.0)),
     ("control", "cold-start/10k-objects", Value, AtMost(1000.0)),

@@ -183,7 +183,13 @@ fn insert<F: Family>(
             if pool.is_none() || *result != Err(InsertError::Conflict) {
                 break;
             }
-            *result = elsewhere::<F>(context, new, *decision);
+            *result = match elsewhere::<F>(context, new, *decision) {
+                Ok(result) => result,
+                Err(reason) => {
+                    refused[usize::from(opened.candidate)] = Some(reason);
+                    break;
+                }
+            };
         }
     }
     F::learner(context.flows).new = new;
@@ -204,7 +210,7 @@ fn insert<F: Family>(
                 }
             }
             Err(InsertError::Conflict) => {
-                refused[usize::from(opened.candidate)] = Some(Reason::SessionConflict);
+                refused[usize::from(opened.candidate)].get_or_insert(Reason::SessionConflict);
             }
             Err(InsertError::Full | InsertError::Busy) => {
                 refused[usize::from(opened.candidate)] = Some(Reason::SessionTableFull);
@@ -227,16 +233,14 @@ fn again<F: Family>(context: &mut Context<'_>, new: &NewSession<F::Key>) -> Resu
     table.insert(&mut F::learner(context.flows).flows, new)
 }
 
-/// Puts a session in with another port of its pool.
+/// Puts a session in with another port of its pool; a reason: there is none.
 #[cold]
 fn elsewhere<F: Family>(
     context: &mut Context<'_>,
     new: &NewSession<F::Key>,
     decision: Decision,
-) -> Result<Inserted, InsertError> {
-    let Ok(decision) = nat::place::<F>(context, &new.forward.key, decision) else {
-        return Err(InsertError::Conflict);
-    };
+) -> Result<Result<Inserted, InsertError>, Reason> {
+    let decision = nat::place_free::<F>(context, &new.forward.key, decision)?;
     let table = F::table(context.shared);
     let leaving = nat::translated::<F>(context.snapshot, &new.forward.key, decision.by);
     let key = leaving.reversed(F::vrf(&new.reverse.key));
@@ -245,10 +249,8 @@ fn elsewhere<F: Family>(
         hash: table.hash(&key),
         ..new.reverse
     };
-    table.insert(
-        &mut F::learner(context.flows).flows,
-        &NewSession { reverse, ..*new },
-    )
+    let learner = F::learner(context.flows);
+    Ok(table.insert(&mut learner.flows, &NewSession { reverse, ..*new }))
 }
 
 fn entry(context: &Context<'_>, decision: &Decision, ingress: u32) -> table::Decision {

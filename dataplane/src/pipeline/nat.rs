@@ -206,11 +206,41 @@ pub fn keep<F: Family>(context: &Context<'_>, key: &F::Key, found: DirectionInde
     }
 }
 
-/// Gives a session that a pool translates an address and port; others are left as they are.
-pub fn place<F: Family>(
+/// Gives a session that a pool translates an address and port, which nobody has most likely: the flow table says so when the
+/// session is put in. Others are left as they are.
+pub fn place<F: Family>(context: &Context<'_>, key: &F::Key, decision: Decision) -> Result<Decision, Reason> {
+    place_if::<F>(context, key, decision, |_| true)
+}
+
+/// As [`place`], after the flow table was asked.
+#[cold]
+pub fn place_free<F: Family>(
+    context: &Context<'_>,
+    key: &F::Key,
+    decision: Decision,
+) -> Result<Decision, Reason> {
+    let (_, reverse_vrf) = learn::way_back(context.snapshot, &decision).ok_or(Reason::NatWithoutSession)?;
+    let table = F::table(context.shared);
+    place_if::<F>(context, key, decision, |mapping| {
+        let by = Translators {
+            mapping: Some(mapping),
+            ..decision.by
+        };
+        let answers = translated::<F>(context.snapshot, key, by).reversed(reverse_vrf);
+        let found = table.lookup(&answers, table.hash(&answers));
+        // A session that is out of date makes way, see `learn`.
+        let holds = |decided: Decided| flow::way_is_fresh::<F>(context, found, &decided);
+        !table
+            .get(found)
+            .is_some_and(|direction| holds(direction.decided()))
+    })
+}
+
+fn place_if<F: Family>(
     context: &Context<'_>,
     key: &F::Key,
     mut decision: Decision,
+    is_free: impl Fn(End) -> bool,
 ) -> Result<Decision, Reason> {
     let Some(pool) = decision.by.source.and_then(|id| context.snapshot.pool(id)) else {
         return Ok(decision);
@@ -225,32 +255,17 @@ pub fn place<F: Family>(
     ) {
         return Err(Reason::Untranslatable);
     }
-    let way_back = learn::way_back(context.snapshot, &decision);
-    let (_, reverse_vrf) = way_back.ok_or(Reason::NatWithoutSession)?;
+    learn::way_back(context.snapshot, &decision).ok_or(Reason::NatWithoutSession)?;
     let (inside, _) = place_of(F::address(F::source(key)), 0).ok_or(Reason::Untranslatable)?;
     let holder = Holder {
         vrf: F::vrf(key),
         address: inside,
         worker: context.worker,
     };
-    let table = F::table(context.shared);
-    let is_free = |place: Place| {
-        let by = Translators {
-            mapping: Some(end_of(place)),
-            ..decision.by
-        };
-        // The echo's own number looks like that of its answerer, see `l4`.
-        let is_echo = key.protocol() == protocol::ICMP && l4::ECHO.contains(&place.1);
-        let answers = translated::<F>(context.snapshot, key, by).reversed(reverse_vrf);
-        let found = table.lookup(&answers, table.hash(&answers));
-        // A session that is out of date makes way, see `learn`.
-        let holds = |decided: Decided| flow::way_is_fresh::<F>(context, found, &decided);
-        let is_held = table
-            .get(found)
-            .is_some_and(|direction| holds(direction.decided()));
-        !is_echo && !is_held
-    };
-    let place = pool.take(holder, is_free).ok_or(Reason::NatExhausted)?;
+    // The echo's own number looks like that of its answerer, see `l4`.
+    let is_echo = |port| key.protocol() == protocol::ICMP && l4::ECHO.contains(&port);
+    let place = pool.take(holder, |place| !is_echo(place.1) && is_free(end_of(place)));
+    let place = place.ok_or(Reason::NatExhausted)?;
     decision.by.mapping = Some(end_of(place));
     Ok(decision)
 }
