@@ -89,6 +89,8 @@ pub enum Command {
         #[allow(missing_docs)]
         format: Format,
     },
+    /// Say what would become of a packet; exit code 1 if it would be dropped
+    Trace(TraceArguments),
     /// Show workers, ports and drops as they run
     Top(TopArguments),
     /// Check this host and weftd; exit code 1 if there is a problem
@@ -221,6 +223,23 @@ pub struct WatchArguments {
     /// End once all that exists has been shown
     #[arg(long, conflicts_with = "changes_only")]
     pub until_in_sync: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub format: Format,
+}
+
+/// Options of `trace`.
+#[derive(Debug, Args)]
+pub struct TraceArguments {
+    /// Ask what would be: nothing is sent, and nothing changes
+    #[arg(long, required = true)]
+    pub what_if: bool,
+    /// The port that the packet comes from
+    #[arg(long, value_name = "PORT")]
+    pub from: String,
+    /// 'tcp 10.0.0.5:4000 > 10.0.0.9:80', 'udp [fd00::5]:4000 > [fd00::9]:53', 'icmp 10.0.0.5 > 10.0.0.9'
+    #[arg(required = true, value_name = "PACKET")]
+    pub packet: Vec<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub format: Format,

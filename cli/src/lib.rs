@@ -11,6 +11,7 @@ mod command;
 pub mod error;
 pub mod kind;
 pub mod manifest;
+pub mod packet;
 pub mod print;
 mod suggest;
 pub mod terminal;

@@ -7,7 +7,7 @@ mod world;
 use insta::assert_snapshot;
 use weft_cli::ExitCode;
 use weft_proto::v1;
-use world::{World, objects};
+use world::{Answers, World, objects};
 
 #[test]
 fn ports_show_their_device_state_totals_and_drops() {
@@ -723,6 +723,90 @@ fn yaml_is_what_people_write() {
     status:
       state: active
     "#);
+}
+
+#[test]
+fn what_if_is_told_line_by_line() {
+    let lookup = |vrf: &str, prefix: &str, next_hop: &str| v1::RouteLookup {
+        vrf: vrf.to_owned(),
+        destination: "203.0.113.9".to_owned(),
+        prefix: prefix.to_owned(),
+        next_hop: next_hop.to_owned(),
+    };
+    let tunnel = "tunnel to host-b, 198.18.0.2, VXLAN VNI 300";
+    let verdict = v1::PolicyVerdict {
+        port: "vm-7".to_owned(),
+        direction: v1::PolicyDirection::Egress.into(),
+        action: v1::PolicyAction::Allow.into(),
+        policy: "web".to_owned(),
+        rule: 2,
+        rule_name: "https".to_owned(),
+    };
+    let mut answer = v1::WhatIfResponse {
+        vrf: "red".to_owned(),
+        session: Some(v1::WhatIfSession {
+            number: 77,
+            initiator: true,
+            holds: true,
+        }),
+        lookups: vec![
+            lookup("red", "0.0.0.0/0", "VRF public"),
+            lookup("public", "203.0.113.0/24", tunnel),
+        ],
+        policies: vec![verdict.clone()],
+        translation: Some(v1::WhatIfTranslation {
+            source: "203.0.113.64".to_owned(),
+            source_port: 1024,
+            destination: "203.0.113.9".to_owned(),
+            destination_port: 80,
+            source_by: "shared".to_owned(),
+            destination_by: String::new(),
+        }),
+        next_hop: tunnel.to_owned(),
+        port: "uplink".to_owned(),
+        drop_reason: String::new(),
+        help: String::new(),
+    };
+    let world = |answer: &v1::WhatIfResponse| {
+        World::new(Answers {
+            what_if: answer.clone(),
+            ..Answers::default()
+        })
+    };
+    let words = "trace --what-if --from vm-7 tcp 10.0.0.7:4000 > 203.0.113.9:80";
+    let asked = world(&answer);
+    assert_snapshot!(asked.run(words), @r"
+    $ weft trace --what-if --from vm-7 tcp 10.0.0.7:4000 > 203.0.113.9:80
+    packet      tcp 10.0.0.7:4000 > 203.0.113.9:80 from vm-7
+    session     77, as a packet of its initiator
+    route       red: 0.0.0.0/0 to VRF public
+    route       public: 203.0.113.0/24 to tunnel to host-b, 198.18.0.2, VXLAN VNI 300
+    policy      egress of vm-7: allow by rule 2 (https) of web
+    source      203.0.113.64:1024 by shared
+    forwarded   tunnel to host-b, 198.18.0.2, VXLAN VNI 300, out of port uplink
+    ");
+    let request = asked.answers.lock().unwrap().supposed.pop().unwrap();
+    assert_eq!(request.from, "vm-7");
+    answer.session = None;
+    answer.translation = None;
+    answer.lookups.truncate(1);
+    answer.policies = vec![v1::PolicyVerdict {
+        action: v1::PolicyAction::Reject.into(),
+        rule: 0,
+        rule_name: String::new(),
+        ..verdict
+    }];
+    (answer.drop_reason, answer.help) = ("policy-rejected".to_owned(), "ask its owner".to_owned());
+    assert_snapshot!(world(&answer).run(words), @r"
+    $ weft trace --what-if --from vm-7 tcp 10.0.0.7:4000 > 203.0.113.9:80
+    packet      tcp 10.0.0.7:4000 > 203.0.113.9:80 from vm-7
+    session     none yet
+    route       red: 0.0.0.0/0 to VRF public
+    policy      egress of vm-7: reject by default of web
+    dropped     policy-rejected
+                help: ask its owner
+    [exit code 1]
+    ");
 }
 
 #[test]

@@ -158,6 +158,12 @@ impl Dataplane {
         self.control.services()
     }
 
+    /// What would become of a packet from a tenant's port, by the workers' own stages; nothing is sent and nothing changes.
+    /// None: there is no such port.
+    pub fn what_if(&self, from: weft_table::PortId, packet: view::SupposedPacket) -> Option<view::WhatIf> {
+        self.control.what_if(from, packet)
+    }
+
     /// What the device of a port says of itself.
     pub fn port_state(&self, port: weft_table::PortId) -> Option<view::PortState> {
         self.control.port_state(port)

@@ -3,9 +3,12 @@
 use std::{net::IpAddr, time::Duration};
 
 use weft_packet::Mac;
-use weft_table::{NatId, PortId, VrfId, WorkerId};
+use weft_table::{
+    NatId, PolicyId, PortId, VrfId, WorkerId,
+    policy::{Action, Direction},
+};
 
-use crate::drops::Reason;
+use crate::{change::Encapsulation, drops::Reason};
 
 /// Counters of everything, taken at one moment per worker.
 #[derive(Clone, Debug, Default)]
@@ -192,4 +195,129 @@ pub struct FlowRecord {
     pub packets: u64,
     pub bytes: u64,
     pub idle_seconds: u32,
+}
+
+/// A packet that nobody sends.
+#[derive(Clone, Copy, Debug)]
+pub struct SupposedPacket {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// From whom.
+    pub source: IpAddr,
+    /// To whom, of the same family.
+    pub destination: IpAddr,
+    /// What its transport header begins with: ports, or an ICMP message.
+    pub transport: [u8; 8],
+}
+
+/// What would become of a packet.
+#[derive(Clone, Debug)]
+pub struct WhatIf {
+    /// In which VRF its way begins.
+    pub vrf: VrfId,
+    /// That it belongs to.
+    pub session: Option<KnownSession>,
+    /// The way, a table after the other.
+    pub lookups: Vec<RouteLookup>,
+    /// What the policies of its ports say, as far as they are asked.
+    pub verdicts: Vec<PolicyVerdict>,
+    /// If addresses change.
+    pub translation: Option<Translation>,
+    /// Where it goes, or why it goes nowhere.
+    pub outcome: Result<WayOut, Reason>,
+}
+
+impl WhatIf {
+    /// It ends before anything is asked.
+    pub fn dropped(vrf: VrfId, reason: Reason) -> Self {
+        WhatIf {
+            vrf,
+            session: None,
+            lookups: Vec::new(),
+            verdicts: Vec::new(),
+            translation: None,
+            outcome: Err(reason),
+        }
+    }
+}
+
+/// A session, and what a packet is to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownSession {
+    /// As in [`FlowRecord::session`].
+    pub number: u64,
+    /// The packet goes the way of the one that opened it.
+    pub initiator: bool,
+    /// It goes on as it is; else its next packet is decided anew.
+    pub holds: bool,
+}
+
+/// A look into a VRF's table.
+#[derive(Clone, Debug)]
+pub struct RouteLookup {
+    /// Whose.
+    pub vrf: VrfId,
+    /// What was looked for.
+    pub destination: IpAddr,
+    /// The longest prefix that covers it.
+    pub prefix: Option<ipnet::IpNet>,
+    /// Its next hop.
+    pub to: LeadsTo,
+}
+
+/// What a route or packet leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeadsTo {
+    /// What is behind a port of this host.
+    Port(PortId),
+    /// A tunnel's remote, by this header.
+    Tunnel(IpAddr, Encapsulation),
+    /// One of several.
+    Group,
+    /// Another table.
+    Vrf(VrfId),
+    /// A station on the underlay.
+    Neighbour(IpAddr),
+    /// The port that has this floating IP.
+    FloatingIp(NatId),
+    /// Whose session it answers.
+    Pool(NatId),
+    /// The vRouter or its host.
+    Router,
+    /// There is no route, or it discards.
+    Nowhere,
+}
+
+/// What a port's policy says.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyVerdict {
+    /// Whose; None: a port that is gone.
+    pub port: Option<PortId>,
+    /// As seen from the workload behind the port.
+    pub direction: Direction,
+    /// The policy, and its decider in the order of [`RuleSet::deciders`](weft_table::policy::RuleSet::deciders); None: one
+    /// of the port's policies does not exist.
+    pub by: Option<(PolicyId, u32)>,
+    /// What becomes of the session.
+    pub action: Action,
+}
+
+/// Source and destination as a packet would leave.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Translation {
+    pub source: (IpAddr, u16),
+    pub destination: (IpAddr, u16),
+    /// The floating IP or pool; None: the session says so.
+    pub source_by: Option<NatId>,
+    pub destination_by: Option<NatId>,
+}
+
+/// Where a packet would go.
+#[derive(Clone, Debug)]
+pub struct WayOut {
+    /// What it leads to.
+    pub to: LeadsTo,
+    /// By which port of this host it leaves.
+    pub port: Option<PortId>,
 }

@@ -144,6 +144,7 @@ impl Worker {
             now,
             began,
             worker: self.index,
+            watch: None,
         };
         let mut packets = inject(&mut context);
         let polls = &snapshot.polls[usize::from(self.index)];

@@ -7,7 +7,7 @@ use weft_dataplane::{
     dpdk::eal::EalError,
     view::{
         FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, ServiceStatistics,
-        Statistics,
+        Statistics, SupposedPacket, WhatIf,
     },
 };
 use weft_table::{PolicyId, PortId};
@@ -55,6 +55,10 @@ impl Engine for Dataplane {
 
     fn services(&self) -> Vec<ServiceStatistics> {
         Dataplane::services(self)
+    }
+
+    fn what_if(&self, from: PortId, packet: SupposedPacket) -> Option<WhatIf> {
+        Dataplane::what_if(self, from, packet)
     }
 
     fn port_state(&self, port: PortId) -> Option<PortState> {

@@ -13,9 +13,10 @@ use weft_dataplane::{
         BackendSpec, Change, DeviceSpec, FloatingIpSpec, NextHopSpec, PoolSpec, PortPolicy, PortSpec,
         ServicePort, ServiceSpec, TunnelTarget, VrfSpec,
     },
+    drops::Reason,
     view::{
         BackendStatistics, FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState,
-        PortStatistics, ServiceStatistics, Statistics, TableStatistics,
+        PortStatistics, ServiceStatistics, Statistics, SupposedPacket, TableStatistics, WhatIf,
     },
 };
 use weft_packet::{Label, Mac, VlanId, Vni};
@@ -196,6 +197,14 @@ impl Engine for MemoryEngine {
                 backends: spec.backends.iter().map(backend).collect(),
             };
             inner.tables.services.iter().map(statistics).collect()
+        })
+    }
+
+    /// It knows no way: every packet is dropped for want of a route.
+    fn what_if(&self, from: PortId, _packet: SupposedPacket) -> Option<WhatIf> {
+        self.with(|inner| {
+            let port = inner.tables.ports.get(&from)?;
+            Some(WhatIf::dropped(port.vrf, Reason::NoRoute))
         })
     }
 

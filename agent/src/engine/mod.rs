@@ -11,7 +11,7 @@ use weft_dataplane::{
     change::Change,
     view::{
         FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, ServiceStatistics,
-        Statistics,
+        Statistics, SupposedPacket, WhatIf,
     },
 };
 use weft_table::{PolicyId, PortId};
@@ -32,6 +32,8 @@ pub trait Engine: Send + Sync + 'static {
     fn pools(&self) -> Vec<PoolStatistics>;
     /// How many sessions the services' backends have.
     fn services(&self) -> Vec<ServiceStatistics>;
+    /// What would become of a packet from a tenant's port; None: there is no such port.
+    fn what_if(&self, from: PortId, packet: SupposedPacket) -> Option<WhatIf>;
     /// What a port's device says of itself.
     fn port_state(&self, port: PortId) -> Option<PortState>;
 }

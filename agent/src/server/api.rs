@@ -10,11 +10,11 @@ use weft_proto::v1::{self, weft_server::Weft};
 use super::{
     Stop, convert, flows, stats,
     sync::{self, Controllers},
-    watch,
+    watch, what_if,
 };
 use crate::{
     engine::Engine,
-    model::{FieldError, Key, Kind, Name, Object, error::At, key_of, text},
+    model::{FieldError, Key, Kind, Name, Object, Spec, error::At, key_of, text},
     writer::{Answer, Batch, Filter, Verdict, Writer},
 };
 
@@ -260,6 +260,37 @@ impl Weft for Api {
         }
         let hits = self.engine(|engine| engine.policy_hits()).await?;
         Ok(Response::new(stats::policies(policies, &hits)))
+    }
+
+    async fn what_if(
+        &self,
+        request: Request<v1::WhatIfRequest>,
+    ) -> Result<Response<v1::WhatIfResponse>, Status> {
+        let request = request.into_inner();
+        let names = self.writer.names();
+        let from = what_if::from(&request, &names).map_err(|error| convert::refused(&error))?;
+        let packet = what_if::packet(&request).map_err(|error| convert::refused(&error))?;
+        let policies = self.writer.policies(None).await.map_err(convert::unavailable)?;
+        let answer = self.engine(move |engine| engine.what_if(from, packet)).await?;
+        let answer = answer.ok_or_else(|| convert::refused(&what_if::not_a_tenants(&request.from)))?;
+        let filter = Filter {
+            kind: Some(Kind::Policy),
+            ..Filter::default()
+        };
+        let (objects, _) = self.writer.get(filter).await.map_err(convert::unavailable)?;
+        let rule_name = |policy: &str, place: usize| {
+            let held = objects.iter().find(|view| *view.key.name == *policy);
+            let name = held.and_then(|view| match &view.held.spec {
+                Spec::Policy(policy) => policy.rules.get(place)?.name.clone(),
+                _ => None,
+            });
+            name.map(|name| name.to_string()).unwrap_or_default()
+        };
+        let policies = what_if::Policies {
+            deciders: &policies.deciders,
+            rule_name: &rule_name,
+        };
+        Ok(Response::new(what_if::response(&answer, &names, &policies)))
     }
 
     async fn get_nat_stats(

@@ -10,6 +10,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod what_if;
 
 use std::sync::Arc;
 

@@ -10,6 +10,7 @@ mod outcome;
 mod port;
 mod stats;
 mod top;
+mod trace;
 mod watch;
 
 use std::future::Future;
@@ -65,6 +66,10 @@ pub(crate) fn run(
             name,
             format,
         } => wait(async { port::check(&Client::connect(connection).await?, name, *format, terminal).await })?,
+        Command::Trace(options) => {
+            let packet = trace::packet(options)?;
+            wait(async { trace::run(&Client::connect(connection).await?, options, packet, terminal).await })?
+        }
         Command::Top(options) => {
             wait(async { top::run(&Client::connect(connection).await?, options, terminal).await })?
         }

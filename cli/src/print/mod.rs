@@ -5,6 +5,7 @@ pub mod objects;
 pub mod policies;
 pub mod services;
 pub mod table;
+pub mod trace;
 pub mod units;
 
 use serde::Serialize;

@@ -35,6 +35,7 @@ pub struct Answers {
     pub floating_ips: Vec<v1::FloatingIpStats>,
     pub nat_pools: Vec<v1::NatPoolStats>,
     pub services: Vec<v1::ServiceStats>,
+    pub what_if: v1::WhatIfResponse,
     pub flows: Vec<Vec<v1::Flow>>,
     pub events: Vec<v1::WatchEvent>,
     /// None: every object is created and active.
@@ -47,6 +48,7 @@ pub struct Answers {
     pub silent: bool,
     pub applied: Vec<v1::ApplyRequest>,
     pub listed: Vec<v1::ListFlowsRequest>,
+    pub supposed: Vec<v1::WhatIfRequest>,
     pub watched: Vec<v1::WatchRequest>,
     pub plugged: Vec<v1::PlugPortRequest>,
     pub unplugged: Vec<v1::UnplugPortRequest>,
@@ -256,6 +258,18 @@ impl Weft for MadeUpWeftd {
             Ok(v1::GetPolicyStatsResponse {
                 policies: answers.policies.iter().filter(fits).cloned().collect(),
             })
+        })
+        .await
+    }
+
+    async fn what_if(
+        &self,
+        request: Request<v1::WhatIfRequest>,
+    ) -> Result<Response<v1::WhatIfResponse>, Status> {
+        let request = request.into_inner();
+        self.answers(|answers| {
+            answers.supposed.push(request);
+            Ok(answers.what_if.clone())
         })
         .await
     }

@@ -211,7 +211,7 @@ fn icmp_tuple(header: &[u8; 8], protocol: u8) -> Tuple {
 }
 
 /// Ports by the first bytes of a transport header alone, which is all that an ICMP error must quote of it.
-pub(crate) fn first_bytes(header: &[u8; 8], protocol: u8) -> Tuple {
+pub fn first_bytes(header: &[u8; 8], protocol: u8) -> Tuple {
     match protocol {
         protocol::TCP | protocol::UDP | protocol::SCTP => ports(header),
         protocol::ICMP | protocol::ICMPV6 => icmp_tuple(header, protocol),

@@ -93,6 +93,7 @@ impl ByHand {
             now: 0,
             began: crate::dpdk::clock::now(),
             worker: 0,
+            watch: None,
         };
         self.burst.begin(device, received);
         context.counters.books.received += self.burst.len() as u64;

@@ -269,7 +269,7 @@ impl Books {
 }
 
 /// A key as it is shown.
-trait Listed: Key {
+pub(super) trait Listed: Key {
     const V6: bool;
     fn vrf(&self) -> weft_table::VrfId;
     fn source(&self) -> (IpAddr, u16);
@@ -309,7 +309,7 @@ impl Listed for Key6 {
 }
 
 /// An address with its port as people know it: both ends of an ICMP echo have its identifier.
-fn shown<K: Listed>((address, port): (IpAddr, u16), key: &K) -> (IpAddr, u16) {
+pub(super) fn shown<K: Listed>((address, port): (IpAddr, u16), key: &K) -> (IpAddr, u16) {
     let ports = Tuple {
         source_port: key.source().1,
         destination_port: key.destination().1,

@@ -17,6 +17,7 @@ mod services;
 mod state;
 mod thread;
 mod underlay;
+mod what_if;
 
 pub use by_hand::ByHand;
 pub use error::{Reason as ChangeError, Refused, StartError};

@@ -26,12 +26,13 @@ use crate::{
     Config,
     change::{BackendSpec, Change},
     dpdk::{Eal, EalConfig, Mempool, clock, lcore::Running},
+    pipeline::{Flows, learn::Learner},
     port::OpenContext,
     shared::{Changed, PUNT_RING, Punt, Shared, WorkerShared},
     snapshot::{Backend, CLOSED, FROM_INSIDE, FROM_OUTSIDE, FloatingIp, OPENED, Pool, Service, Snapshot},
     view::{
         BackendStatistics, FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState,
-        ServiceStatistics, Statistics,
+        ServiceStatistics, Statistics, SupposedPacket, WhatIf,
     },
     worker::Worker,
 };
@@ -57,6 +58,7 @@ enum Command {
     FloatingIps(Sender<Vec<FloatingIpStatistics>>),
     Pools(Sender<Vec<PoolStatistics>>),
     Services(Sender<Vec<ServiceStatistics>>),
+    WhatIf(PortId, SupposedPacket, Sender<Option<WhatIf>>),
     Stop,
 }
 
@@ -112,6 +114,11 @@ impl Handle {
         self.ask(Command::Services).unwrap_or_default()
     }
 
+    /// What would become of a packet.
+    pub fn what_if(&self, from: PortId, packet: SupposedPacket) -> Option<WhatIf> {
+        self.ask(|reply| Command::WhatIf(from, packet, reply)).flatten()
+    }
+
     /// None: the control thread is gone.
     fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
         let (reply, answer) = channel::bounded(1);
@@ -158,8 +165,13 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         running.push(eal.launch(index, move || worker.run())?);
     }
     let (commands, receiver) = channel::unbounded();
+    let asks = WorkerId(count as u16);
     let control = Control {
         state,
+        flows: Flows {
+            v4: Learner::new(shared.sessions4.worker(asks)?),
+            v6: Learner::new(shared.sessions6.worker(asks)?),
+        },
         shared,
         writer,
         running,
@@ -187,7 +199,8 @@ pub(super) fn tables(config: &Config, domain: &Arc<Domain>) -> Result<(State, Ar
         sessions: config.sessions,
         seed: seed()?,
         hugepages: !config.no_huge,
-        workers,
+        // One more, who asks and never puts anything in.
+        workers: workers + 1,
     };
     let mut state = State::new(workers as u16, Arc::clone(&changed));
     let first = Arc::new(state.finish().clone());
@@ -221,6 +234,8 @@ pub(super) struct Control {
     pub(super) state: State,
     writer: Writer,
     pub(super) shared: Arc<Shared>,
+    /// For packets that are only supposed.
+    pub(super) flows: Flows,
     running: Vec<Running>,
     eal: Eal,
     instance: String,
@@ -242,6 +257,7 @@ impl Control {
                 Ok(Command::FloatingIps(reply)) => _ = reply.send(self.floating_ips()),
                 Ok(Command::Pools(reply)) => _ = reply.send(self.pools()),
                 Ok(Command::Services(reply)) => _ = reply.send(self.services()),
+                Ok(Command::WhatIf(from, packet, reply)) => _ = reply.send(self.what_if(from, &packet)),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }

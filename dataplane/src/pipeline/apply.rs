@@ -105,7 +105,7 @@ fn forward(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet, front: &F
 }
 
 /// What becomes of a packet.
-enum Way<'a> {
+pub enum Way<'a> {
     /// Out, as all packets with this hop.
     Out(Egress<'a>),
     /// Out; packets with another hash may leave another way.
@@ -124,7 +124,7 @@ impl<'a> From<Result<Egress<'a>, Reason>> for Way<'a> {
 
 /// Where a packet's hop leads.
 #[inline(never)]
-fn way<'a>(context: &Context<'a>, packet: &Packet) -> Way<'a> {
+pub fn way<'a>(context: &Context<'a>, packet: &Packet) -> Way<'a> {
     let snapshot = context.snapshot;
     match snapshot.hop(packet.hop) {
         Some(Hop::Table(NextHop::Port { port, header, .. })) => match snapshot.port(*port) {

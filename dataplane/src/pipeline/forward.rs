@@ -158,7 +158,10 @@ pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>, undecide
     let mut kept = [None; BURST];
     let mut starts = [None; BURST];
     for ((kept, start), &position) in kept.iter_mut().zip(&mut starts).zip(undecided) {
-        *kept = route_holds::<F>(burst, context, usize::from(position));
+        // Who watches wants to see the way.
+        if context.watch.is_none() {
+            *kept = route_holds::<F>(burst, context, usize::from(position));
+        }
         if kept.is_none() {
             *start = begin::<F>(burst, context, usize::from(position));
         }
@@ -325,7 +328,7 @@ fn end<F: Family>(burst: &mut Burst, context: &mut Context<'_>, position: usize)
 }
 
 /// What the packet's session says, if nothing but a policy has changed since.
-fn route_holds<F: Family>(burst: &mut Burst, context: &Context<'_>, position: usize) -> Option<Decided> {
+pub fn route_holds<F: Family>(burst: &mut Burst, context: &Context<'_>, position: usize) -> Option<Decided> {
     let lane = F::lane(burst);
     let (found, index) = (lane.found[position], usize::from(lane.packets[position]));
     let table = F::table(context.shared);
@@ -462,6 +465,9 @@ pub fn decide_from<F: Family>(
     let mut by = Translators::default();
     let mut is_served = false;
     for _ in 0..=LEAKS {
+        if let Some(watch) = context.watch {
+            watch.looked_up(vrf, F::address(destination), route);
+        }
         if route == NO_ROUTE {
             return Err(Reason::NoRoute);
         }

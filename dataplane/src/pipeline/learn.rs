@@ -78,8 +78,8 @@ pub fn learn<F: Family>(burst: &mut Burst, context: &mut Context<'_>, candidates
             let decision = entry(context, &candidate.decision, ingress);
             F::table(context.shared).redecide(found, &decision);
             account::<F>(burst, context, index, found);
-        } else if let Some((reverse_ingress, reverse_vrf)) = way_back(context.snapshot, &candidate.decision)
-            && F::ports(&lane.keys[position]).begins_session(lane.keys[position].protocol())
+        } else if let Some((reverse_ingress, reverse_vrf)) =
+            opens::<F>(context.snapshot, &lane.keys[position], &candidate.decision)
         {
             opened[count] = Opened {
                 candidate: number as u8,
@@ -261,6 +261,11 @@ fn entry(context: &Context<'_>, decision: &Decision, ingress: u32) -> table::Dec
         further: decision.further(),
         stamp: context.snapshot.number.max(1),
     }
+}
+
+/// As [`way_back`], of a packet that opens a session where there are sessions. None: it opens none.
+pub fn opens<F: Family>(snapshot: &Snapshot, key: &F::Key, decision: &Decision) -> Option<(u32, VrfId)> {
+    way_back(snapshot, decision).filter(|_| F::ports(key).begins_session(key.protocol()))
 }
 
 /// By which way and in which VRF the answers will come. None: the vRouter answers itself.

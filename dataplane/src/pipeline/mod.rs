@@ -30,6 +30,7 @@ pub mod policy;
 pub mod related;
 pub mod service;
 pub mod transmit;
+pub mod what_if;
 
 use weft_table::flow::{Key4, Key6};
 
@@ -47,6 +48,7 @@ use fragments::Fragments;
 use learn::Learner;
 use transmit::Transmit;
 use weft_table::PortId;
+use what_if::Watch;
 
 /// What the stages need beside the burst: the configuration, the tables, and the worker's own things.
 pub struct Context<'a> {
@@ -70,6 +72,8 @@ pub struct Context<'a> {
     pub began: u64,
     /// This worker.
     pub worker: u16,
+    /// Set where a packet is only supposed: then nothing may come of it.
+    pub watch: Option<&'a Watch>,
 }
 
 /// A worker's part in the flow tables.
@@ -91,7 +95,9 @@ impl Context<'_> {
     /// Tells the control thread something; lost if it does not keep up, since it will be told again.
     #[inline]
     pub fn punt(&self, punt: Punt) {
-        let _ = self.shared.punts.push(punt);
+        if self.watch.is_none() {
+            let _ = self.shared.punts.push(punt);
+        }
     }
 }
 

@@ -209,7 +209,10 @@ pub fn keep<F: Family>(context: &Context<'_>, key: &F::Key, found: DirectionInde
 /// Gives a session that a pool translates an address and port, which nobody has most likely: the flow table says so when the
 /// session is put in. Others are left as they are.
 pub fn place<F: Family>(context: &Context<'_>, key: &F::Key, decision: Decision) -> Result<Decision, Reason> {
-    place_if::<F>(context, key, decision, |_| true)
+    match context.watch {
+        None => place_if::<F>(context, key, decision, |_| true),
+        Some(_) => place_free::<F>(context, key, decision),
+    }
 }
 
 /// As [`place`], after the flow table was asked.
@@ -264,9 +267,12 @@ fn place_if<F: Family>(
     };
     // The echo's own number looks like that of its answerer, see `l4`.
     let is_echo = |port| key.protocol() == protocol::ICMP && l4::ECHO.contains(&port);
-    let place = pool.take(holder, |place| !is_echo(place.1) && is_free(end_of(place)));
-    let place = place.ok_or(Reason::NatExhausted)?;
-    decision.by.mapping = Some(end_of(place));
+    let is_free = |place: Place| !is_echo(place.1) && is_free(end_of(place));
+    let place = match context.watch {
+        None => pool.take(holder, is_free),
+        Some(_) => pool.peek(holder, is_free),
+    };
+    decision.by.mapping = Some(end_of(place.ok_or(Reason::NatExhausted)?));
     Ok(decision)
 }
 
@@ -309,6 +315,10 @@ pub fn closed<F: Family>(snapshot: &Snapshot, worker: u16, opens: &F::Key, answe
 
 /// Takes a session out.
 pub fn end<F: Family>(context: &mut Context<'_>, session: SessionIndex) -> Removed {
+    if let Some(watch) = context.watch {
+        watch.ends_session();
+        return Removed::Done;
+    }
     let table = F::table(context.shared);
     let [opens, answers] = table.keys(session);
     let removed = table.remove(&mut F::learner(context.flows).flows, session);

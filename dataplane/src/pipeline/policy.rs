@@ -18,7 +18,7 @@
 
 use weft_packet::{ip::protocol, refusal::Because};
 use weft_table::{
-    PortId,
+    PolicyId, PortId,
     flow::{Decided, DirectionIndex, Key, SessionIndex},
     policy::{Action, Direction, Tuple, Verdict},
 };
@@ -280,7 +280,7 @@ fn by_policy<A: weft_table::policy::Family>(
         let end = start + run.count();
         match policy {
             PortPolicy::Open => {}
-            PortPolicy::Closed => denied[start..end].fill(Some(Reason::PolicyDenied)),
+            PortPolicy::Closed => closed(context, direction, &mut denied[start..end]),
             PortPolicy::Judged(_) => {
                 by_rules(
                     context,
@@ -295,6 +295,14 @@ fn by_policy<A: weft_table::policy::Family>(
     }
 }
 
+/// One of the port's policies does not exist: nobody knows what it would have said.
+fn closed(context: &Context<'_>, direction: Direction, denied: &mut [Option<Reason>]) {
+    if let (Some(watch), [None]) = (context.watch, &*denied) {
+        watch.judged(direction, None);
+    }
+    denied.fill(Some(Reason::PolicyDenied));
+}
+
 fn by_rules<A: weft_table::policy::Family>(
     context: &Context<'_>,
     direction: Direction,
@@ -302,8 +310,8 @@ fn by_rules<A: weft_table::policy::Family>(
     openings: &[Opening<A>],
     denied: &mut [Option<Reason>],
 ) {
-    let Some(policy) = judge_of(context.snapshot, policy) else {
-        return denied.fill(Some(Reason::PolicyDenied));
+    let Some((id, policy)) = judge_of(context.snapshot, policy) else {
+        return closed(context, direction, denied);
     };
     let mut tuples = [Tuple::<A>::default(); BURST];
     for (tuple, opening) in tuples.iter_mut().zip(openings) {
@@ -331,15 +339,17 @@ fn by_rules<A: weft_table::policy::Family>(
             Action::Deny => Some(Reason::PolicyDenied),
             Action::Reject => Some(Reason::PolicyRejected),
         };
-        if denied.is_some() || !opening.known {
+        if let Some(watch) = context.watch {
+            watch.judged(direction, Some((id, verdict)));
+        } else if denied.is_some() || !opening.known {
             policy.hits.count(context.worker, verdict.decider);
         }
     }
 }
 
-fn judge_of(snapshot: &Snapshot, policy: PortPolicy) -> Option<&crate::snapshot::Policy> {
+fn judge_of(snapshot: &Snapshot, policy: PortPolicy) -> Option<(PolicyId, &crate::snapshot::Policy)> {
     match policy {
-        PortPolicy::Judged(id) => snapshot.policy(id),
+        PortPolicy::Judged(id) => Some((id, snapshot.policy(id)?)),
         PortPolicy::Open | PortPolicy::Closed => None,
     }
 }

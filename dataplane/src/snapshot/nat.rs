@@ -110,6 +110,16 @@ impl Pool {
         }
     }
 
+    /// The address and port that [`take`](Self::take) would give; it stays where it is.
+    pub fn peek(&self, holder: Holder, is_free: impl FnMut(Place) -> bool) -> Option<Place> {
+        match self.spec.deterministic {
+            true => self
+                .blocks
+                .peek_numbered(self.sources.number(holder.address)?, is_free),
+            false => self.blocks.peek(holder, is_free),
+        }
+    }
+
     /// Whether a session from this source may have this address and port.
     pub fn has(&self, source: u32, place: Place) -> bool {
         let Some(block) = self.blocks.block_of(place) else {

@@ -259,6 +259,32 @@ impl Blocks {
         (0..TRIES_IN_ALL / TRIES).find_map(|_| self.take_of(block, &mut is_free))
     }
 
+    /// The address and port that [`take`](Self::take) would give now, if all of a block's ports were tried.
+    pub fn peek(&self, holder: Holder, mut is_free: impl FnMut(Place) -> bool) -> Option<Place> {
+        let word = holder.word();
+        let is = |block: &usize, word: u64| self.holders[*block].load(Ordering::Relaxed) == word;
+        self.windows(holder).find_map(|window| {
+            let own = window.clone().rev().filter(|block| is(block, word));
+            let mut blocks = own.chain(window.filter(|block| is(block, VACANT)));
+            blocks.find_map(|block| self.peek_of(block, &mut is_free))
+        })
+    }
+
+    /// As [`peek`](Self::peek), for [`take_numbered`](Self::take_numbered).
+    pub fn peek_numbered(&self, number: u64, mut is_free: impl FnMut(Place) -> bool) -> Option<Place> {
+        let block = usize::try_from(number).ok().filter(|block| *block < self.len())?;
+        self.peek_of(block, &mut is_free)
+    }
+
+    fn peek_of(&self, block: usize, is_free: &mut impl FnMut(Place) -> bool) -> Option<Place> {
+        let next = self.next[block].load(Ordering::Relaxed);
+        (0..self.block_size).find_map(|step| {
+            let offset = next.wrapping_add(step) & (self.block_size - 1);
+            let place = (self.address(block)?, self.port(block) + offset as u16);
+            is_free(place).then_some(place)
+        })
+    }
+
     fn take_of(&self, block: usize, is_free: &mut impl FnMut(Place) -> bool) -> Option<Place> {
         for _ in 0..TRIES.min(self.block_size) {
             let offset = self.next[block].fetch_add(1, Ordering::Relaxed) & (self.block_size - 1);

@@ -30,6 +30,7 @@ mod services;
 mod sessions;
 mod tunnels;
 mod vlans;
+mod what_if;
 mod workers;
 
 /// A test with what it covers.
@@ -73,6 +74,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         services::SCENARIOS,
         service_changes::SCENARIOS,
         sessions::SCENARIOS,
+        what_if::SCENARIOS,
         offloads::SCENARIOS,
         hostile_frames::SCENARIOS,
         captures::SCENARIOS,

@@ -39,6 +39,77 @@ async fn a_batch_is_taken_whole_and_answered_in_its_order() {
 }
 
 #[tokio::test]
+async fn what_if_takes_a_tenants_port_and_a_packet() {
+    let mut daemon = Daemon::start().await;
+    let objects = vec![vrf("red"), tap("vm", "red", &["10.0.0.5"])];
+    daemon.apply("o", objects).await;
+    let packet = v1::SupposedPacket {
+        protocol: "tcp".into(),
+        source: "10.0.0.5".into(),
+        destination: "10.0.0.9".into(),
+        destination_port: 80,
+        ..Default::default()
+    };
+    let request = |from: &str, packet: &v1::SupposedPacket| v1::WhatIfRequest {
+        from: from.into(),
+        packet: Some(packet.clone()),
+    };
+    let answer = daemon
+        .client
+        .what_if(request("vm", &packet))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((&*answer.vrf, &*answer.drop_reason), ("red", "no-route"));
+    let changed = |change: fn(&mut v1::SupposedPacket)| {
+        let mut packet = packet.clone();
+        change(&mut packet);
+        request("vm", &packet)
+    };
+    for (request, expected) in [
+        (
+            request("wm", &packet),
+            "from: port \"wm\" does not exist, or is no tenant's",
+        ),
+        (
+            v1::WhatIfRequest {
+                from: "vm".into(),
+                packet: None,
+            },
+            "packet: is missing",
+        ),
+        (
+            changed(|p| p.protocol = "tpc".into()),
+            "packet.protocol: `tpc` is no protocol",
+        ),
+        (
+            changed(|p| p.source = "10.0.0".into()),
+            "packet.source: `10.0.0` is no address",
+        ),
+        (
+            changed(|p| p.destination = "fd00::1".into()),
+            "packet.destination: fd00::1 and 10.0.0.5 are of different families",
+        ),
+        (
+            changed(|p| p.destination_port = 65_536),
+            "packet.destination_port: port 65536 is out of range",
+        ),
+        (
+            changed(|p| p.protocol = "icmpv6".into()),
+            "packet.protocol: icmpv6 does not go with 10.0.0.5",
+        ),
+        (
+            changed(|p| (p.protocol, p.icmp_type) = ("icmp".into(), Some(256))),
+            "packet.icmp_type: 256 is out of range",
+        ),
+    ] {
+        let status = daemon.client.what_if(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with(expected), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_batch_with_one_wrong_object_changes_nothing_and_names_it() {
     let mut daemon = Daemon::start().await;
     let mut foreign = vrf("green");
