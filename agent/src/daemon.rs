@@ -17,7 +17,7 @@ use crate::{
     exit::Fatal,
     metrics,
     server::{self, socket},
-    services::{retry, supervise, watchdog},
+    services::{policy_log, retry, supervise, watchdog},
     store::Store,
     writer::{Core, Writer},
 };
@@ -119,6 +119,10 @@ fn start_services(
     let for_retry = writer.clone();
     services.push(supervise("retry", stop.clone(), move || {
         retry::run(for_retry.clone())
+    }));
+    let (log_writer, log_engine) = (writer.clone(), engine.clone());
+    services.push(supervise("policy log", stop.clone(), move || {
+        policy_log::run(log_writer.clone(), log_engine.clone())
     }));
     if let Some(timeout) = sd_notify::watchdog_enabled() {
         let writer = writer.clone();

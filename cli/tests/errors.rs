@@ -316,6 +316,7 @@ fn the_help_shows_every_command() {
       plug        Add a port and wait until its device is open
       unplug      Remove a port and wait until no packet of it is left
       check       Ask the data plane about a port: exit code 1 unless its link is up
+      trace       Say what would become of a packet; exit code 1 if it would be dropped
       top         Show workers, ports and drops as they run
       doctor      Check this host and weftd; exit code 1 if there is a problem
       completion  Print a completion script for a shell

@@ -163,11 +163,11 @@ fn policy() -> impl Strategy<Value = v1::Policy> {
     };
     let rule = (
         text(),
-        (0..3i32, 0..3i32),
+        (0..3i32, 0..4i32),
         text(),
         (block(), block(), text()),
         (ports(), ports()),
-        (option::of(any::<u32>()), option::of(any::<u32>())),
+        (option::of(any::<u32>()), option::of(any::<u32>()), any::<bool>()),
     )
         .prop_map(
             |(
@@ -176,7 +176,7 @@ fn policy() -> impl Strategy<Value = v1::Policy> {
                 protocol,
                 (remote, local, remote_group),
                 ports,
-                (icmp_type, icmp_code),
+                (icmp_type, icmp_code, log),
             )| {
                 v1::PolicyRule {
                     name,
@@ -190,10 +190,11 @@ fn policy() -> impl Strategy<Value = v1::Policy> {
                     destination_ports: ports.1,
                     icmp_type,
                     icmp_code,
+                    log,
                 }
             },
         );
-    (vec(rule, 0..3), 0..3i32, 0..3i32).prop_map(|(rules, default_ingress, default_egress)| v1::Policy {
+    (vec(rule, 0..3), 0..4i32, 0..4i32).prop_map(|(rules, default_ingress, default_egress)| v1::Policy {
         rules,
         default_ingress,
         default_egress,

@@ -158,6 +158,12 @@ impl Dataplane {
         self.control.services()
     }
 
+    /// What rules with `log` decided since this was asked last, `limit` decisions at most; the others wait, as far as there is
+    /// room.
+    pub fn policy_log(&self, limit: usize) -> view::PolicyLog {
+        self.control.policy_log(limit)
+    }
+
     /// What would become of a packet from a tenant's port, by the workers' own stages; nothing is sent and nothing changes.
     /// None: there is no such port.
     pub fn what_if(&self, from: weft_table::PortId, packet: view::SupposedPacket) -> Option<view::WhatIf> {

@@ -23,12 +23,15 @@ use crate::{
     dpdk::{Mbuf, Mempool},
     snapshot::Snapshot,
     statistics::Mailbox,
+    view::LoggedDecision,
 };
 
 /// Packets that wait to be sent for the control thread, a worker.
 pub const INJECT_RING: usize = 256;
 /// What the workers have told the control thread and it has not read yet.
 pub const PUNT_RING: usize = 4096;
+/// Decisions of policies that wait to be written down.
+const LOG_RING: usize = 1024;
 
 /// When what sessions depend on last changed, in numbers of snapshots.
 pub struct Changed {
@@ -68,6 +71,8 @@ pub struct Shared {
     pub pool: Mempool,
     /// From the workers to the control thread.
     pub punts: ArrayQueue<Punt>,
+    /// What policies decided, for those who write it down.
+    pub policy_log: PolicyLog,
     /// One a worker.
     pub workers: Vec<WorkerShared>,
     /// Workers return.
@@ -76,6 +81,23 @@ pub struct Shared {
     pub idle_sleep: Duration,
     /// How long sessions may be idle.
     pub timeouts: Timeouts,
+}
+
+/// Decisions on their way to whoever writes them down.
+pub struct PolicyLog {
+    /// Those that wait.
+    pub ring: ArrayQueue<LoggedDecision>,
+    /// How many there was no room for, since it was asked last.
+    pub lost: AtomicU64,
+}
+
+impl Default for PolicyLog {
+    fn default() -> Self {
+        PolicyLog {
+            ring: ArrayQueue::new(LOG_RING),
+            lost: AtomicU64::new(0),
+        }
+    }
 }
 
 /// What one worker shares with the control thread.

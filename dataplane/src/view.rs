@@ -282,6 +282,8 @@ pub enum LeadsTo {
     FloatingIp(NatId),
     /// Whose session it answers.
     Pool(NatId),
+    /// A backend of what is served at this address.
+    VirtualIp(IpAddr),
     /// The vRouter or its host.
     Router,
     /// There is no route, or it discards.
@@ -320,4 +322,32 @@ pub struct WayOut {
     pub to: LeadsTo,
     /// By which port of this host it leaves.
     pub port: Option<PortId>,
+}
+
+/// What a rule with `log` decided.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct LoggedDecision {
+    pub policy: PolicyId,
+    /// In the order of [`RuleSet::deciders`](weft_table::policy::RuleSet::deciders).
+    pub decider: u32,
+    pub action: Action,
+    /// As seen from the workload behind the port.
+    pub direction: Direction,
+    pub port: PortId,
+    pub protocol: u8,
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub source_port: u16,
+    /// ICMP: type and code.
+    pub destination_port: u16,
+}
+
+/// Decisions that were to be written down.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyLog {
+    /// In their order, as far as one worker made them.
+    pub decisions: Vec<LoggedDecision>,
+    /// How many more there were.
+    pub lost: u64,
 }

@@ -141,7 +141,7 @@ impl Default for File {
             socket_owner: String::new(),
             socket_group: String::new(),
             socket_mode: "0660".into(),
-            log: "warn".into(),
+            log: "warn,weft::policy=info".into(),
             timeouts: TimeoutsFile::default(),
             metrics: MetricsFile::default(),
             control: ControlFile::default(),

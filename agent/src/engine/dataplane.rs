@@ -6,8 +6,8 @@ use weft_dataplane::{
     control::ChangeError,
     dpdk::eal::EalError,
     view::{
-        FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, ServiceStatistics,
-        Statistics, SupposedPacket, WhatIf,
+        FloatingIpStatistics, FlowFilter, FlowRecord, PolicyLog, PoolStatistics, PortState,
+        ServiceStatistics, Statistics, SupposedPacket, WhatIf,
     },
 };
 use weft_table::{PolicyId, PortId};
@@ -55,6 +55,10 @@ impl Engine for Dataplane {
 
     fn services(&self) -> Vec<ServiceStatistics> {
         Dataplane::services(self)
+    }
+
+    fn policy_log(&self, limit: usize) -> PolicyLog {
+        Dataplane::policy_log(self, limit)
     }
 
     fn what_if(&self, from: PortId, packet: SupposedPacket) -> Option<WhatIf> {

@@ -15,8 +15,8 @@ use weft_dataplane::{
     },
     drops::Reason,
     view::{
-        BackendStatistics, FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState,
-        PortStatistics, ServiceStatistics, Statistics, SupposedPacket, TableStatistics, WhatIf,
+        BackendStatistics, FloatingIpStatistics, FlowFilter, FlowRecord, PolicyLog, PoolStatistics,
+        PortState, PortStatistics, ServiceStatistics, Statistics, SupposedPacket, TableStatistics, WhatIf,
     },
 };
 use weft_packet::{Label, Mac, VlanId, Vni};
@@ -198,6 +198,11 @@ impl Engine for MemoryEngine {
             };
             inner.tables.services.iter().map(statistics).collect()
         })
+    }
+
+    /// Nothing is decided here.
+    fn policy_log(&self, _limit: usize) -> PolicyLog {
+        PolicyLog::default()
     }
 
     /// It knows no way: every packet is dropped for want of a route.

@@ -10,8 +10,8 @@ pub use dataplane::is_permission;
 use weft_dataplane::{
     change::Change,
     view::{
-        FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState, ServiceStatistics,
-        Statistics, SupposedPacket, WhatIf,
+        FloatingIpStatistics, FlowFilter, FlowRecord, PolicyLog, PoolStatistics, PortState,
+        ServiceStatistics, Statistics, SupposedPacket, WhatIf,
     },
 };
 use weft_table::{PolicyId, PortId};
@@ -32,6 +32,8 @@ pub trait Engine: Send + Sync + 'static {
     fn pools(&self) -> Vec<PoolStatistics>;
     /// How many sessions the services' backends have.
     fn services(&self) -> Vec<ServiceStatistics>;
+    /// What rules with `log` decided since this was asked last, `limit` decisions at most.
+    fn policy_log(&self, limit: usize) -> PolicyLog;
     /// What would become of a packet from a tenant's port; None: there is no such port.
     fn what_if(&self, from: PortId, packet: SupposedPacket) -> Option<WhatIf>;
     /// What a port's device says of itself.

@@ -135,6 +135,7 @@ impl PolicyRule {
                 local,
                 source_ports,
                 destination_ports,
+                log: proto.log,
             },
         })
     }
@@ -172,6 +173,7 @@ impl PolicyRule {
             icmp_code: icmp
                 .filter(|message| message.start() == message.end())
                 .map(|message| u32::from(message.start() & 0xff)),
+            log: rule.log,
         }
     }
 }

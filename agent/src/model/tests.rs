@@ -469,7 +469,7 @@ fn a_policy() -> impl Strategy<Value = v1::Policy> {
     let byte = || proptest::option::weighted(0.3, prop_oneof![9 => 0..256u32, 1 => any::<u32>()]);
     let rule = (
         text(&["", "", "ping"]),
-        (0..4i32, 0..3i32),
+        (0..4i32, 0..5i32),
         text(&[
             "", "any", "tcp", "udp", "sctp", "icmp", "icmpv6", "icmp6", "47", "6",
         ]),
@@ -479,7 +479,7 @@ fn a_policy() -> impl Strategy<Value = v1::Policy> {
             text(&["", "", "", "clients"]),
         ),
         (ports(), ports()),
-        (byte(), byte()),
+        (byte(), byte(), any::<bool>()),
     )
         .prop_map(
             |(
@@ -488,7 +488,7 @@ fn a_policy() -> impl Strategy<Value = v1::Policy> {
                 protocol,
                 (remote, local, remote_group),
                 ports,
-                (icmp_type, icmp_code),
+                (icmp_type, icmp_code, log),
             )| {
                 v1::PolicyRule {
                     name,
@@ -502,10 +502,11 @@ fn a_policy() -> impl Strategy<Value = v1::Policy> {
                     destination_ports: ports.1,
                     icmp_type,
                     icmp_code,
+                    log,
                 }
             },
         );
-    (proptest::collection::vec(rule, 0..3), 0..3i32, 0..4i32).prop_map(
+    (proptest::collection::vec(rule, 0..3), 0..4i32, 0..5i32).prop_map(
         |(rules, default_ingress, default_egress)| v1::Policy {
             rules,
             default_ingress,

@@ -251,6 +251,7 @@ fn leads_to(to: &LeadsTo, names: &Names) -> String {
         LeadsTo::Neighbour(address) => format!("neighbour {address}"),
         LeadsTo::FloatingIp(id) => format!("floating IP{}", nat(id)),
         LeadsTo::Pool(id) => format!("NAT pool{}", nat(id)),
+        LeadsTo::VirtualIp(address) => format!("virtual IP {address}"),
         LeadsTo::Router => "the vRouter".to_owned(),
         LeadsTo::Nowhere => "nowhere".to_owned(),
     }

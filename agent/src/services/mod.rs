@@ -1,5 +1,6 @@
 //! Tasks that run beside the server, each supervised: a panic in one is logged and it starts again, the others go on.
 
+pub mod policy_log;
 pub mod retry;
 pub mod watchdog;
 

@@ -95,7 +95,10 @@ pub fn rules(policy: &v1::Policy, stats: Option<&v1::PolicyStats>) -> Table {
             (place + 1).to_string(),
             rule.name.clone(),
             direction(rule.direction()).to_owned(),
-            action(rule.action()).to_owned(),
+            match rule.log {
+                true => format!("{}, log", action(rule.action())),
+                false => action(rule.action()).to_owned(),
+            },
             sessions(rule),
             exact(stats.and_then(|stats| stats.rules.get(place).copied())),
         ]);

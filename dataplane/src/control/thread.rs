@@ -31,8 +31,8 @@ use crate::{
     shared::{Changed, PUNT_RING, Punt, Shared, WorkerShared},
     snapshot::{Backend, CLOSED, FROM_INSIDE, FROM_OUTSIDE, FloatingIp, OPENED, Pool, Service, Snapshot},
     view::{
-        BackendStatistics, FloatingIpStatistics, FlowFilter, FlowRecord, PoolStatistics, PortState,
-        ServiceStatistics, Statistics, SupposedPacket, WhatIf,
+        BackendStatistics, FloatingIpStatistics, FlowFilter, FlowRecord, PolicyLog, PoolStatistics,
+        PortState, ServiceStatistics, Statistics, SupposedPacket, WhatIf,
     },
     worker::Worker,
 };
@@ -59,6 +59,7 @@ enum Command {
     Pools(Sender<Vec<PoolStatistics>>),
     Services(Sender<Vec<ServiceStatistics>>),
     WhatIf(PortId, SupposedPacket, Sender<Option<WhatIf>>),
+    PolicyLog(usize, Sender<PolicyLog>),
     Stop,
 }
 
@@ -117,6 +118,12 @@ impl Handle {
     /// What would become of a packet.
     pub fn what_if(&self, from: PortId, packet: SupposedPacket) -> Option<WhatIf> {
         self.ask(|reply| Command::WhatIf(from, packet, reply)).flatten()
+    }
+
+    /// What rules with `log` decided.
+    pub fn policy_log(&self, limit: usize) -> PolicyLog {
+        self.ask(|reply| Command::PolicyLog(limit, reply))
+            .unwrap_or_default()
     }
 
     /// None: the control thread is gone.
@@ -211,6 +218,7 @@ pub(super) fn tables(config: &Config, domain: &Arc<Domain>) -> Result<(State, Ar
         changed,
         pool,
         punts: ArrayQueue::new(PUNT_RING),
+        policy_log: Default::default(),
         workers: std::iter::repeat_with(WorkerShared::default)
             .take(workers)
             .collect(),
@@ -258,6 +266,7 @@ impl Control {
                 Ok(Command::Pools(reply)) => _ = reply.send(self.pools()),
                 Ok(Command::Services(reply)) => _ = reply.send(self.services()),
                 Ok(Command::WhatIf(from, packet, reply)) => _ = reply.send(self.what_if(from, &packet)),
+                Ok(Command::PolicyLog(limit, reply)) => _ = reply.send(self.policy_log(limit)),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -419,6 +428,14 @@ impl Control {
         let policies = self.state.policies.keys();
         let hits = |id: &PolicyId| Some((*id, self.state.draft.policy(*id)?.hits.all()));
         policies.filter_map(hits).collect()
+    }
+
+    fn policy_log(&self, limit: usize) -> PolicyLog {
+        let log = &self.shared.policy_log;
+        PolicyLog {
+            decisions: std::iter::from_fn(|| log.ring.pop()).take(limit).collect(),
+            lost: log.lost.swap(0, Ordering::Relaxed),
+        }
     }
 
     fn floating_ips(&self) -> Vec<FloatingIpStatistics> {

@@ -8,7 +8,7 @@ use weft_packet::{
     ip::{Addresses, Fragment, IpPacket},
     l4,
 };
-use weft_table::{PortId, VrfId, policy::Direction};
+use weft_table::{PortId, VrfId};
 
 use super::{
     flows::{Listed, shown},
@@ -83,30 +83,23 @@ impl Control {
         match ip.is_v6() {
             false => {
                 let foreseen = foresee::<V4>(&mut burst, &mut context, &watch, &ip);
-                Some(self.put::<V4>(from, vrf, foreseen))
+                Some(self.put::<V4>(vrf, foreseen))
             }
             true => {
                 let foreseen = foresee::<V6>(&mut burst, &mut context, &watch, &ip);
-                Some(self.put::<V6>(from, vrf, foreseen))
+                Some(self.put::<V6>(vrf, foreseen))
             }
         }
     }
 
-    fn put<F: Family>(&self, from: PortId, vrf: VrfId, foreseen: Foreseen<F::Key>) -> WhatIf
+    fn put<F: Family>(&self, vrf: VrfId, foreseen: Foreseen<F::Key>) -> WhatIf
     where
         F::Key: Listed,
     {
         let [arrives, leaves] = &foreseen.keys;
         let found = foreseen.found;
-        let is_answer = found.is_some() && !found.is_initiator();
-        let to = foreseen.outcome.as_ref().ok().and_then(|(_, port)| *port);
-        let egress = self.egress(&foreseen).or(to);
         let verdict = |judgement: &Judgement| PolicyVerdict {
-            // Answers are judged as their session's initiator opened it.
-            port: match (judgement.direction == Direction::Egress) != is_answer {
-                true => Some(from),
-                false => egress,
-            },
+            port: judgement.port,
             direction: judgement.direction,
             by: judgement.by.map(|(policy, verdict)| (policy, verdict.decider)),
             action: judgement.action(),
@@ -135,16 +128,6 @@ impl Control {
                 to: self.leads_to(hop),
                 port,
             }),
-        }
-    }
-
-    /// The port of this host at which the way ends, if a policy of its denied the session: the last route says so.
-    fn egress<K>(&self, foreseen: &Foreseen<K>) -> Option<PortId> {
-        let last = foreseen.lookups.last()?;
-        match self.route_lookup(last).to {
-            LeadsTo::Port(port) => Some(port),
-            LeadsTo::FloatingIp(id) => Some(self.state.draft.floating_ip(id)?.spec.port),
-            _ => None,
         }
     }
 
@@ -180,6 +163,10 @@ impl Control {
             HopKind::Port(port) => LeadsTo::Port(port),
             HopKind::FloatingIp(id) => LeadsTo::FloatingIp(id),
             HopKind::Pool(id) => LeadsTo::Pool(id),
+            HopKind::VirtualIp(index) => {
+                let virtual_ip = self.state.draft.virtual_ip(index);
+                virtual_ip.map_or(LeadsTo::Nowhere, |served| LeadsTo::VirtualIp(served.address))
+            }
             HopKind::Neighbour(index) => {
                 let mut known = self.state.draft.neighbour_index.iter();
                 let found = known.find(|(_, known)| **known == index);

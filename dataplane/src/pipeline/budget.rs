@@ -14,7 +14,7 @@
 
 use weft_table::PortId;
 
-use super::{Context, burst::Burst, local::refuse::AnswerBudget};
+use super::{Context, burst::Burst, rate::PortRates};
 use crate::{dpdk::BURST, drops::Reason, snapshot::Role, statistics::MAX_PORTS};
 
 /// First packets that a port may have in any burst.
@@ -46,7 +46,9 @@ pub struct Budgets {
     accounts: Box<[Account]>,
     burst: u32,
     /// What is said to senders of packets that are not let through.
-    pub answers: AnswerBudget,
+    pub answers: PortRates,
+    /// What is written down of policies' decisions.
+    pub logged: PortRates,
 }
 
 impl Default for Budgets {
@@ -54,7 +56,8 @@ impl Default for Budgets {
         Budgets {
             accounts: vec![NEW; MAX_PORTS].into_boxed_slice(),
             burst: 0,
-            answers: AnswerBudget::default(),
+            answers: PortRates::default(),
+            logged: PortRates::default(),
         }
     }
 }

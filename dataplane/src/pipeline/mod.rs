@@ -27,6 +27,8 @@ pub mod offload;
 mod packet_mode;
 mod plain;
 pub mod policy;
+pub mod policy_log;
+pub mod rate;
 pub mod related;
 pub mod service;
 pub mod transmit;

@@ -12,7 +12,8 @@
 //!
 //! Without sessions (packet mode) each packet is judged by itself.
 //!
-//! Rules may reject: then who sent the packet is told ([`refuse`]), besides.
+//! Rules may reject: then who sent the packet is told ([`refuse`]), besides. And what they decide may be written down
+//! ([`policy_log`]).
 //!
 //! Drops: policy-denied, policy-rejected, fragment.
 
@@ -30,9 +31,9 @@ use super::{
     flow::egress_of,
     forward::{self, Candidate, Candidates},
     local::refuse::refuse,
-    nat,
+    nat, policy_log,
 };
-use crate::{change::PortPolicy, dpdk::BURST, drops::Reason, snapshot::Snapshot};
+use crate::{change::PortPolicy, dpdk::BURST, drops::Reason, snapshot::Snapshot, view::LoggedDecision};
 
 /// Whether the policies that a decision was made with are those of now.
 #[inline(always)]
@@ -50,6 +51,8 @@ struct Opening<A> {
     egress: PortPolicy,
     /// Of the port that it goes to.
     ingress: PortPolicy,
+    /// The port that it comes from, and the one that it goes to.
+    ports: [Option<PortId>; 2],
     protocol: u8,
     /// By whom the first sees it opened, to whom.
     sent: Ends<A>,
@@ -92,6 +95,13 @@ impl<A: Copy> Opening<A> {
         }
     }
 
+    fn port(&self, direction: Direction) -> Option<PortId> {
+        match direction {
+            Direction::Egress => self.ports[0],
+            Direction::Ingress => self.ports[1],
+        }
+    }
+
     fn tuple(&self, direction: Direction) -> Tuple<A> {
         let (ends, remote, local) = match direction {
             Direction::Egress => (&self.sent, self.sent.destination, self.sent.source),
@@ -120,6 +130,7 @@ pub fn judge<F: Family>(burst: &mut Burst, context: &mut Context<'_>, candidates
             candidate: number as u8,
             egress: opened.egress,
             ingress: opened.ingress,
+            ports: opened.ports,
             protocol: opened.sent.protocol(),
             sent: Ends::of::<F>(&opened.sent),
             delivered: Ends::of::<F>(&opened.delivered),
@@ -134,7 +145,7 @@ pub fn judge<F: Family>(burst: &mut Burst, context: &mut Context<'_>, candidates
     let openings = &openings[..count];
     let mut denied = fragments::<F>(burst, candidates.as_slice(), openings);
     for direction in [Direction::Egress, Direction::Ingress] {
-        by_policy(context, direction, openings, &mut denied);
+        by_policy::<F>(context, direction, openings, &mut denied);
     }
     let mut dropped = [false; BURST];
     for (opening, denied) in openings.iter().zip(denied) {
@@ -159,6 +170,8 @@ pub fn judge<F: Family>(burst: &mut Burst, context: &mut Context<'_>, candidates
 struct Opened<K> {
     egress: PortPolicy,
     ingress: PortPolicy,
+    /// The port that it comes from, and the one that it goes to.
+    ports: [Option<PortId>; 2],
     sent: K,
     delivered: K,
     found: DirectionIndex,
@@ -187,6 +200,7 @@ fn opened_by<F: Family>(
         return Some(Opened {
             egress: ingress,
             ingress: egress,
+            ports: [to, from],
             sent: F::table(context.shared).direction(found.peer()).key(),
             delivered: key.reversed(F::vrf(&key)),
             found,
@@ -199,6 +213,7 @@ fn opened_by<F: Family>(
     Some(Opened {
         egress,
         ingress,
+        ports: [from, to],
         sent: key,
         delivered,
         found,
@@ -265,10 +280,10 @@ fn fragments<F: Family>(
 }
 
 /// Has the ports' policies judge in one direction. Runs of one policy are judged together.
-fn by_policy<A: weft_table::policy::Family>(
-    context: &Context<'_>,
+fn by_policy<F: Family>(
+    context: &mut Context<'_>,
     direction: Direction,
-    openings: &[Opening<A>],
+    openings: &[Opening<F::Address>],
     denied: &mut [Option<Reason>; BURST],
 ) {
     let mut start = 0;
@@ -280,9 +295,9 @@ fn by_policy<A: weft_table::policy::Family>(
         let end = start + run.count();
         match policy {
             PortPolicy::Open => {}
-            PortPolicy::Closed => closed(context, direction, &mut denied[start..end]),
+            PortPolicy::Closed => closed(context, direction, first.port(direction), &mut denied[start..end]),
             PortPolicy::Judged(_) => {
-                by_rules(
+                by_rules::<F>(
                     context,
                     direction,
                     policy,
@@ -296,24 +311,25 @@ fn by_policy<A: weft_table::policy::Family>(
 }
 
 /// One of the port's policies does not exist: nobody knows what it would have said.
-fn closed(context: &Context<'_>, direction: Direction, denied: &mut [Option<Reason>]) {
+fn closed(context: &Context<'_>, direction: Direction, port: Option<PortId>, denied: &mut [Option<Reason>]) {
     if let (Some(watch), [None]) = (context.watch, &*denied) {
-        watch.judged(direction, None);
+        watch.judged(direction, port, None);
     }
     denied.fill(Some(Reason::PolicyDenied));
 }
 
-fn by_rules<A: weft_table::policy::Family>(
-    context: &Context<'_>,
+fn by_rules<F: Family>(
+    context: &mut Context<'_>,
     direction: Direction,
     policy: PortPolicy,
-    openings: &[Opening<A>],
+    openings: &[Opening<F::Address>],
     denied: &mut [Option<Reason>],
 ) {
     let Some((id, policy)) = judge_of(context.snapshot, policy) else {
-        return closed(context, direction, denied);
+        let port = openings.first().and_then(|opening| opening.port(direction));
+        return closed(context, direction, port, denied);
     };
-    let mut tuples = [Tuple::<A>::default(); BURST];
+    let mut tuples = [Tuple::<F::Address>::default(); BURST];
     for (tuple, opening) in tuples.iter_mut().zip(openings) {
         *tuple = opening.tuple(direction);
     }
@@ -340,11 +356,44 @@ fn by_rules<A: weft_table::policy::Family>(
             Action::Reject => Some(Reason::PolicyRejected),
         };
         if let Some(watch) = context.watch {
-            watch.judged(direction, Some((id, verdict)));
+            watch.judged(direction, opening.port(direction), Some((id, verdict)));
         } else if denied.is_some() || !opening.known {
             policy.hits.count(context.worker, verdict.decider);
+            if policy.logs(verdict.decider) {
+                log::<F>(context, direction, id, &verdict, opening);
+            }
         }
     }
+}
+
+#[cold]
+fn log<F: Family>(
+    context: &mut Context<'_>,
+    direction: Direction,
+    policy: PolicyId,
+    verdict: &Verdict,
+    opening: &Opening<F::Address>,
+) {
+    let Some(port) = opening.port(direction) else {
+        return;
+    };
+    let ends = match direction {
+        Direction::Egress => &opening.sent,
+        Direction::Ingress => &opening.delivered,
+    };
+    let decision = LoggedDecision {
+        policy,
+        decider: verdict.decider,
+        action: verdict.action,
+        direction,
+        port,
+        protocol: opening.protocol,
+        source: F::address(ends.source),
+        destination: F::address(ends.destination),
+        source_port: ends.source_port,
+        destination_port: ends.destination_port,
+    };
+    policy_log::tell(context, decision);
 }
 
 fn judge_of(snapshot: &Snapshot, policy: PortPolicy) -> Option<(PolicyId, &crate::snapshot::Policy)> {

@@ -72,6 +72,7 @@ pub fn choose<F: Family>(
         end: (F::address(sought.source), source_port),
         port: destination_port,
         now: context.now,
+        supposed: context.watch.is_some(),
     };
     let backend = stays.or_else(|| F::of_ip(service.choose(&client)?));
     let backend = backend.ok_or(Reason::NoBackend)?;

@@ -46,6 +46,8 @@ pub struct Lookup {
 /// What a port's policy said.
 #[derive(Clone, Copy, Debug)]
 pub struct Judgement {
+    /// Whose policy; None: a port that is gone.
+    pub port: Option<PortId>,
     /// As seen from the port.
     pub direction: Direction,
     /// The action and who decided; None: one of the port's policies does not exist, and it may have no session.
@@ -78,8 +80,10 @@ impl Watch {
 
     /// A policy was asked.
     #[cold]
-    pub fn judged(&self, direction: Direction, by: Option<(PolicyId, Verdict)>) {
-        self.judgements.borrow_mut().push(Judgement { direction, by });
+    pub fn judged(&self, direction: Direction, port: Option<PortId>, by: Option<(PolicyId, Verdict)>) {
+        self.judgements
+            .borrow_mut()
+            .push(Judgement { port, direction, by });
     }
 }
 

@@ -18,13 +18,31 @@ pub struct Policy {
     pub rules: Arc<RuleSet>,
     /// Sessions that each rule decided; packets where there are no sessions.
     pub hits: Hits,
+    /// Which rules' decisions are written down; None: no one's.
+    logs: Option<Box<[bool]>>,
 }
 
 impl Policy {
     /// A policy that has not decided anything yet.
     pub fn new(rules: Arc<RuleSet>, workers: usize) -> Self {
-        let hits = Hits::new(vec![0; rules.deciders()], workers);
-        Policy { rules, hits }
+        let counts = vec![0; rules.deciders()];
+        Policy::counting(rules, counts, workers)
+    }
+
+    fn counting(rules: Arc<RuleSet>, counts: Vec<u64>, workers: usize) -> Self {
+        let logs: Box<[bool]> = rules.rules().iter().map(|rule| rule.log).collect();
+        Policy {
+            hits: Hits::new(counts, workers),
+            logs: logs.contains(&true).then_some(logs),
+            rules,
+        }
+    }
+
+    /// Whether what this decider decides is written down.
+    #[inline(always)]
+    pub fn logs(&self, decider: u32) -> bool {
+        let logs = self.logs.as_deref();
+        logs.is_some_and(|logs| logs.get(decider as usize).copied().unwrap_or(false))
     }
 
     /// Another version of this policy: rules that are still there go on counting from where they are. What a worker
@@ -42,8 +60,7 @@ impl Policy {
         for direction in [Direction::Ingress, Direction::Egress] {
             counts.push(self.hits.get(self.rules.default_decider(direction)));
         }
-        let hits = Hits::new(counts, workers);
-        Policy { rules, hits }
+        Policy::counting(rules, counts, workers)
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Client {
     pub port: u16,
     /// Seconds since the start.
     pub now: u32,
+    /// It only might come: it is not remembered.
+    pub supposed: bool,
 }
 
 impl Service {
@@ -153,7 +155,9 @@ impl Service {
             }
         };
         let (backend, spec) = (self.backends.get(place)?, self.spec.backends.get(place)?);
-        affinity.remember(who, affinity::mark(backend.id), client.now);
+        if !client.supposed {
+            affinity.remember(who, affinity::mark(backend.id), client.now);
+        }
         Some(spec.address)
     }
 
@@ -226,6 +230,7 @@ mod tests {
             end: (IpAddr::V4(number.into()), port),
             port: 80,
             now,
+            supposed: false,
         }
     }
 

@@ -210,6 +210,7 @@ fn rule() -> impl Strategy<Value = Rule> {
                     local,
                     source_ports,
                     destination_ports,
+                    log: false,
                 },
             )
     })

@@ -19,6 +19,7 @@ mod offloads;
 mod pci;
 mod policy;
 mod policy_changes;
+mod policy_log;
 mod policy_reject;
 mod policy_truth;
 mod quality;
@@ -66,6 +67,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         policy::SCENARIOS,
         policy_changes::SCENARIOS,
         policy_reject::SCENARIOS,
+        policy_log::SCENARIOS,
         policy_truth::SCENARIOS,
         nat::SCENARIOS,
         nat_changes::SCENARIOS,

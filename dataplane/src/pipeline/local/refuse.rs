@@ -1,14 +1,8 @@
 //! Tell the sender of a packet that is not let through: by a TCP reset or an ICMP error, see [`refusal`].
 //!
 //! The packet itself is dropped by whoever refuses it, with the reason for that; the answer is a packet of its own. How
-//! many answers a port gets is bounded ([`AnswerBudget`]), as RFC 1812 (section 4.3.2.8) and RFC 4443 (section 2.4 f)
+//! many answers a port gets is bounded ([`rate`](crate::pipeline::rate)), as RFC 1812 (section 4.3.2.8) and RFC 4443 (section 2.4 f)
 //! want it: beyond that packets are dropped without a word.
-
-use weft_packet::{
-    ip::{self, Addresses},
-    refusal::{Because, Refusal},
-};
-use weft_table::PortId;
 
 use crate::{
     dpdk::{Mbuf, clock},
@@ -19,43 +13,11 @@ use crate::{
         forward,
     },
     snapshot::Hop,
-    statistics::MAX_PORTS,
 };
-
-/// Answers that the packets of one port may cause in a second, and at once; by each worker.
-const A_SECOND: u64 = 1000;
-const AT_ONCE: u64 = 100;
-
-/// One worker's bound on what it says without being asked: for each port a token bucket, kept as the time at which it is
-/// full again (the generic cell rate algorithm of ITU-T I.371).
-pub struct AnswerBudget {
-    /// By [`PortId`], in cycles.
-    full: Box<[u64]>,
-}
-
-impl Default for AnswerBudget {
-    fn default() -> Self {
-        AnswerBudget {
-            full: vec![0; MAX_PORTS].into_boxed_slice(),
-        }
-    }
-}
-
-impl AnswerBudget {
-    /// Whether a packet of this port may be answered now. Times in cycles, of which a second has `hz`.
-    pub fn allows(&mut self, port: PortId, now: u64, hz: u64) -> bool {
-        let Some(full) = self.full.get_mut(port.index()) else {
-            return false;
-        };
-        let interval = hz / A_SECOND;
-        let from = (*full).max(now);
-        let allowed = from - now <= interval * (AT_ONCE - 1);
-        if allowed {
-            *full = from + interval;
-        }
-        allowed
-    }
-}
+use weft_packet::{
+    ip::{self, Addresses},
+    refusal::{Because, Refusal},
+};
 
 /// Answers a packet that starts with its IP header, untranslated, as it came. The caller drops it.
 #[cold]
@@ -80,7 +42,7 @@ pub fn refuse(context: &mut Context<'_>, refused: &Mbuf, packet: &Packet, becaus
         || !context
             .budgets
             .answers
-            .allows(packet.port, clock::now(), clock::hz())
+            .allows(packet.port, context.began, clock::hz())
     {
         return;
     }
@@ -103,37 +65,4 @@ pub fn refuse(context: &mut Context<'_>, refused: &Mbuf, packet: &Packet, becaus
         ..Packet::NONE
     };
     apply::originate(context, answer, packet, back.hop);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PORT: PortId = PortId(7);
-    const HZ: u64 = 1_000_000_000;
-
-    fn answered(budget: &mut AnswerBudget, port: PortId, packets: usize, now: u64) -> usize {
-        (0..packets).filter(|_| budget.allows(port, now, HZ)).count()
-    }
-
-    #[test]
-    fn a_storm_is_answered_at_a_steady_rate() {
-        let mut budget = AnswerBudget::default();
-        let start = 5 * HZ;
-        assert_eq!(answered(&mut budget, PORT, 1000, start), 100);
-        assert_eq!(answered(&mut budget, PORT, 1000, start + HZ / 10_000), 0);
-        let storm: usize = (1..=1000)
-            .map(|millisecond| answered(&mut budget, PORT, 50, start + millisecond * HZ / 1000))
-            .sum();
-        assert_eq!(storm, 1000);
-        // After a pause there are no more than at first.
-        assert_eq!(answered(&mut budget, PORT, 1000, start + 60 * HZ), 100);
-    }
-
-    #[test]
-    fn one_port_does_not_take_the_answers_of_another() {
-        let mut budget = AnswerBudget::default();
-        answered(&mut budget, PORT, 1000, HZ);
-        assert_eq!(answered(&mut budget, PortId(8), 10, HZ), 10);
-    }
 }

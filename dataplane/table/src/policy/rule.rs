@@ -63,6 +63,8 @@ pub struct Rule {
     pub source_ports: Vec<RangeInclusive<u16>>,
     /// Of the session's first packet; empty: any. ICMP: type in the high byte, code in the low one.
     pub destination_ports: Vec<RangeInclusive<u16>>,
+    /// Its decisions are written down.
+    pub log: bool,
 }
 
 impl Rule {
@@ -77,6 +79,7 @@ impl Rule {
             local: None,
             source_ports: Vec::new(),
             destination_ports: Vec::new(),
+            log: false,
         }
     }
 }
