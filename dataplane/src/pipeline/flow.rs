@@ -10,7 +10,7 @@ use weft_table::{
     stamps::Stamps,
 };
 
-use super::{Context, burst::Burst, family::Family, forward::Decision, policy};
+use super::{Context, burst::Burst, family::Family, policy, routes::Decision};
 use crate::{dpdk::BURST, snapshot::HopId};
 
 /// Action of a direction whose way was not known when its session was made: decided with its first packet.

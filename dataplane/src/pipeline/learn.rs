@@ -17,8 +17,9 @@ use super::{
     burst::{Burst, port_ingress, tunnel_ingress},
     family::Family,
     flow::{UNDECIDED, account, action_of, way_is_fresh},
-    forward::{self, Candidate, Decision, Question, Ways},
+    forward::Candidate,
     nat::{self, Start},
+    routes::{self, Decision, Question, Ways},
 };
 use crate::{
     dpdk::BURST,
@@ -132,7 +133,7 @@ fn insert<F: Family>(
     }
     let wanted = starts.iter().zip(&answers);
     let wanted = wanted.map_while(|(start, answers)| Some((start.as_ref()?.vrf, F::destination(answers))));
-    let routes = forward::lookup::<F>(context, wanted);
+    let routes = routes::lookup::<F>(context, wanted);
     let sessions = F::table(context.shared);
     let mut new = std::mem::take(&mut F::learner(context.flows).new);
     new.clear();
@@ -145,13 +146,18 @@ fn insert<F: Family>(
         let packet = &burst.packets[usize::from(lane.packets[position])];
         let decision = &candidates[usize::from(opened.candidate)].decision;
         let forward = entry(context, decision, packet.ingress);
-        let start = start.unwrap_or(Start::opening(opened.reverse_vrf));
-        let question = Question {
-            answers: Some((F::vrf(&key), F::source(&key), F::ports(&key).source_port)),
-            ..Question::new(start.vrf, F::destination(&reverse_key), packet.hash)
+        let back = match ways.known(route) {
+            Some(back) if !decision.by.any() => Ok(back),
+            _ => {
+                let start = start.unwrap_or(Start::opening(opened.reverse_vrf));
+                let question = Question {
+                    answers: Some((F::vrf(&key), F::source(&key), F::ports(&key).source_port)),
+                    ..Question::new(start.vrf, F::destination(&reverse_key), packet.hash)
+                };
+                let back = ways.decide::<F>(context, &question, route);
+                back.and_then(|back| back.answering(&start))
+            }
         };
-        let back = ways.decide::<F>(context, &question, route);
-        let back = back.and_then(|back| back.answering(&start));
         let reverse = match back {
             Ok(back) if back.by.any() == decision.by.any() => entry(context, &back, opened.reverse_ingress),
             _ => table::Decision::new(UNDECIDED, opened.reverse_ingress, NO_OBJECT, forward.stamp),

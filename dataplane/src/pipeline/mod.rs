@@ -30,6 +30,7 @@ pub mod policy;
 pub mod policy_log;
 pub mod rate;
 pub mod related;
+pub mod routes;
 pub mod service;
 pub mod transmit;
 pub mod what_if;

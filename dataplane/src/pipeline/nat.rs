@@ -36,9 +36,9 @@ use super::{
     Context,
     burst::{Packet, ingress_port},
     family::{Family, V4, V6},
-    flow,
-    forward::Decision,
-    learn, service,
+    flow, learn,
+    routes::Decision,
+    service,
 };
 use crate::{
     change::PoolSpec,

@@ -2,7 +2,7 @@
 //! port for all, between ports that are open to everybody.
 //!
 //! What a route leads to is worked out once for a train of packets. Groups, leaks, policies and everything that must be
-//! told apart packet by packet is left to the general way, [`forward`].
+//! told apart packet by packet is left to the general way, [`forward`](super::forward).
 
 use weft_table::{PortId, RouteId, fib::NO_ROUTE, flow::DirectionIndex};
 
@@ -10,7 +10,7 @@ use super::{
     Context,
     burst::{Burst, direct_ingress_port, ingress_port},
     family::Family,
-    forward,
+    routes,
 };
 use crate::{
     change::PortPolicy,
@@ -18,7 +18,7 @@ use crate::{
     snapshot::{Hop, HopId, NextHop, Role, Snapshot},
 };
 
-/// The stage. How many packets it forwarded; the others wait for [`forward`] among those that are to be decided.
+/// The stage. How many packets it forwarded; the others wait for the general way among those that are to be decided.
 #[inline(never)]
 pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
     let lane = F::lane(burst);
@@ -32,7 +32,7 @@ pub fn forward<F: Family>(burst: &mut Burst, context: &mut Context<'_>) -> u64 {
         let key = &lane.keys[position];
         (F::vrf(key), F::destination(key))
     });
-    let routes = forward::lookup::<F>(context, wanted);
+    let routes = routes::lookup::<F>(context, wanted);
     lane.stateless = 0;
     let mut forwarded = 0;
     let mut before = (0, NO_ROUTE, None);

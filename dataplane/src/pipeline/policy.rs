@@ -29,9 +29,9 @@ use super::{
     burst::{Burst, Packet, ingress_port},
     family::Family,
     flow::egress_of,
-    forward::{self, Candidate, Candidates},
+    forward::{Candidate, Candidates},
     local::refuse::refuse,
-    nat, policy_log,
+    nat, policy_log, routes,
 };
 use crate::{change::PortPolicy, dpdk::BURST, drops::Reason, snapshot::Snapshot, view::LoggedDecision};
 
@@ -241,7 +241,7 @@ fn is_answer<F: Family>(
     // The initiator's packets may go elsewhere since its last one.
     let key = initiator.key();
     let hash = Packet::hash_of(table.hash(&key));
-    let now = forward::decide_again::<F>(context, &key, found.peer(), hash);
+    let now = routes::decide_again::<F>(context, &key, found.peer(), hash);
     now.is_ok_and(|decision| decision.egress == from)
 }
 

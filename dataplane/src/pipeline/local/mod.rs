@@ -17,7 +17,7 @@ use super::{
     Context, apply,
     burst::Packet,
     family::{V4, V6},
-    forward::{self, Decision},
+    routes::{self, Decision},
 };
 use crate::{
     dpdk::Mbuf,
@@ -39,10 +39,10 @@ pub fn receive(context: &mut Context<'_>, mut mbuf: Mbuf, packet: &Packet) {
     }
     let back = match ip.addresses {
         Addresses::V4 { source, .. } => {
-            forward::decide::<V4>(context, packet.vrf, source.to_bits(), packet.hash)
+            routes::decide::<V4>(context, packet.vrf, source.to_bits(), packet.hash)
         }
         Addresses::V6 { source, .. } => {
-            forward::decide::<V6>(context, packet.vrf, source.to_bits(), packet.hash)
+            routes::decide::<V6>(context, packet.vrf, source.to_bits(), packet.hash)
         }
     };
     match back {
@@ -69,8 +69,8 @@ pub enum Owner {
 /// See [`Owner`].
 pub fn owner(context: &Context<'_>, vrf: VrfId, address: IpAddr, asker: PortId) -> Owner {
     let decision = match address {
-        IpAddr::V4(address) => forward::decide::<V4>(context, vrf, address.to_bits(), 0),
-        IpAddr::V6(address) => forward::decide::<V6>(context, vrf, address.to_bits(), 0),
+        IpAddr::V4(address) => routes::decide::<V4>(context, vrf, address.to_bits(), 0),
+        IpAddr::V6(address) => routes::decide::<V6>(context, vrf, address.to_bits(), 0),
     };
     let decision = match decision {
         Ok(decision) => decision,
@@ -91,8 +91,8 @@ pub fn owner(context: &Context<'_>, vrf: VrfId, address: IpAddr, asker: PortId) 
 /// answer for themselves.
 pub fn answers_on_underlay(context: &Context<'_>, address: IpAddr) -> bool {
     let decision = match address {
-        IpAddr::V4(address) => forward::decide::<V4>(context, VrfId::UNDERLAY, address.to_bits(), 0),
-        IpAddr::V6(address) => forward::decide::<V6>(context, VrfId::UNDERLAY, address.to_bits(), 0),
+        IpAddr::V4(address) => routes::decide::<V4>(context, VrfId::UNDERLAY, address.to_bits(), 0),
+        IpAddr::V6(address) => routes::decide::<V6>(context, VrfId::UNDERLAY, address.to_bits(), 0),
     };
     if matches!(decision, Err(Reason::NatNoSession)) {
         return true;

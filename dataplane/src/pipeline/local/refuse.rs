@@ -4,19 +4,20 @@
 //! many answers a port gets is bounded ([`rate`](crate::pipeline::rate)), as RFC 1812 (section 4.3.2.8) and RFC 4443 (section 2.4 f)
 //! want it: beyond that packets are dropped without a word.
 
+use weft_packet::{
+    ip::{self, Addresses},
+    refusal::{Because, Refusal},
+};
+
 use crate::{
     dpdk::{Mbuf, clock},
     pipeline::{
         Context, apply,
         burst::Packet,
         family::{V4, V6},
-        forward,
+        routes,
     },
     snapshot::Hop,
-};
-use weft_packet::{
-    ip::{self, Addresses},
-    refusal::{Because, Refusal},
 };
 
 /// Answers a packet that starts with its IP header, untranslated, as it came. The caller drops it.
@@ -30,10 +31,10 @@ pub fn refuse(context: &mut Context<'_>, refused: &Mbuf, packet: &Packet, becaus
     };
     let back = match ip.addresses {
         Addresses::V4 { source, .. } => {
-            forward::decide::<V4>(context, packet.vrf, source.to_bits(), packet.hash)
+            routes::decide::<V4>(context, packet.vrf, source.to_bits(), packet.hash)
         }
         Addresses::V6 { source, .. } => {
-            forward::decide::<V6>(context, packet.vrf, source.to_bits(), packet.hash)
+            routes::decide::<V6>(context, packet.vrf, source.to_bits(), packet.hash)
         }
     };
     let Ok(back) = back else { return };
