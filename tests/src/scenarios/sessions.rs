@@ -41,33 +41,33 @@ fn becomes(world: &Lone, among: [u16; 2], expected: &[u16]) {
 fn a_vrf_says_how_long_its_sessions_may_be_idle() {
     in_world(|world: &mut Lone| {
         set(world, "udp: 1");
-        let udp = Packet::udp("10.0.0.1:21001", "10.0.0.2:53", b"data");
+        let udp = Packet::udp("10.0.0.1:31001", "10.0.0.2:53", b"data");
         world.web.send(&udp.frame(GATEWAY, WEB));
         world.app.expect(&udp.hop().frame(APP, GATEWAY));
-        let syn = Packet::tcp("10.0.0.1:21002", "10.0.0.2:80", tcp::SYN, b"");
+        let syn = Packet::tcp("10.0.0.1:31002", "10.0.0.2:80", tcp::SYN, b"");
         world.web.send(&syn.frame(GATEWAY, WEB));
         world.app.expect(&syn.hop().frame(APP, GATEWAY));
-        becomes(world, [21_001, 21_002], &[21_002]);
+        becomes(world, [31_001, 31_002], &[31_002]);
         // Without it they stay as long as weftd says.
         set(world, "");
         world.web.send(&udp.frame(GATEWAY, WEB));
         world.app.expect(&udp.hop().frame(APP, GATEWAY));
-        becomes(world, [21_001, 21_002], &[21_001, 21_002]);
+        becomes(world, [31_001, 31_002], &[31_001, 31_002]);
     });
 }
 
 fn a_session_that_nobody_answers_goes_before_those_that_are_open() {
     in_world(|world: &mut Lone| {
         set(world, "tcp_opening: 1");
-        for port in [21_011, 21_012] {
+        for port in [31_011, 31_012] {
             let syn = Packet::tcp(&format!("10.0.0.1:{port}"), "10.0.0.2:80", tcp::SYN, b"");
             world.web.send(&syn.frame(GATEWAY, WEB));
             world.app.expect(&syn.hop().frame(APP, GATEWAY));
         }
-        let answer = Packet::tcp("10.0.0.2:80", "10.0.0.1:21011", tcp::SYN | tcp::ACK, b"");
+        let answer = Packet::tcp("10.0.0.2:80", "10.0.0.1:31011", tcp::SYN | tcp::ACK, b"");
         world.app.send(&answer.frame(GATEWAY, APP));
         world.web.expect(&answer.hop().frame(WEB, GATEWAY));
-        becomes(world, [21_011, 21_012], &[21_011]);
+        becomes(world, [31_011, 31_012], &[31_011]);
         set(world, "");
     });
 }
